@@ -1,0 +1,166 @@
+"""The durable, numbered events of sessions, and the wake-up for those who follow them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from service.core.model import Event, NewEvent, SessionId, TurnId
+from service.engine.groups import Groups
+from service.errors import Fenced
+from service.store import feed as store
+from service.store import turns
+from service.store.database import Database
+
+_PAGE = 500
+# A follower that is this far behind reads the log instead of holding events in memory.
+_BACKLOG = 256
+# Without a wake-up (another replica wrote and its hint was lost) the log is read this often.
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    session: SessionId
+    turn: TurnId
+    epoch: int
+    events: Sequence[NewEvent]
+
+
+class _Follower:
+    """What one follower has not seen yet; empties itself when it falls behind."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.events: list[Event] = []
+        self.behind = False
+
+    def tell(self, events: Sequence[Event]) -> None:
+        if self.behind or len(self.events) + len(events) > _BACKLOG:
+            self.behind = True
+            self.events = []
+        else:
+            self.events.extend(events)
+        self.wake.set()
+
+    def poke(self) -> None:
+        self.behind = True
+        self.events = []
+        self.wake.set()
+
+    def take(self) -> tuple[list[Event], bool]:
+        events, behind = self.events, self.behind
+        self.events, self.behind = [], False
+        self.wake.clear()
+        return events, behind
+
+
+class Feed:
+    """Appends events of running turns and lets anybody follow a session.
+
+    `hint` is told which sessions got events, so that other replicas can be woken.
+    """
+
+    def __init__(
+        self, database: Database, *, hint: Callable[[SessionId], None] = lambda _: None
+    ) -> None:
+        self._database = database
+        self._hint = hint
+        self._followers: dict[SessionId, set[_Follower]] = {}
+        self._groups: Groups[_Batch, list[Event] | None] = Groups(database, _append)
+
+    async def append(
+        self, session: SessionId, turn: TurnId, epoch: int, events: Sequence[NewEvent]
+    ) -> None:
+        """Append events of a turn that is still ours and wake the followers. Raises Fenced."""
+        appended = await self._groups.submit(_Batch(session, turn, epoch, events))
+        if appended is None:
+            raise Fenced("the turn has another holder")
+        self.announce({session: appended})
+
+    def announce(self, appended: Mapping[SessionId, Sequence[Event]]) -> None:
+        """Wake those who follow these sessions; call it after the commit."""
+        for session, events in appended.items():
+            for follower in self._followers.get(session, ()):
+                follower.tell(events)
+            self._hint(session)
+
+    def poke(self, session: SessionId) -> None:
+        """Make local followers of a session read the log: another replica wrote to it."""
+        for follower in self._followers.get(session, ()):
+            follower.poke()
+
+    async def pruned_to(self, session: SessionId) -> int:
+        """Events of the session up to this number are gone."""
+        return await self._database.read(store.pruned_to, session)
+
+    async def follow(
+        self, session: SessionId, *, after: int, turn: TurnId | None = None
+    ) -> AsyncGenerator[Event]:
+        """Yield every event with a number above `after`, in order, each once, without end.
+
+        With `turn` only that turn's events; then it ends after the turn's last one.
+        """
+        follower = _Follower()
+        self._followers.setdefault(session, set()).add(follower)
+        try:
+            follower.poke()
+            cursor = after
+            while True:
+                events, behind = follower.take()
+                if behind or (events and events[0].number > cursor + 1):
+                    events = await self._read(session, cursor, turn)
+                    if len(events) == _PAGE:
+                        follower.poke()
+                for event in events:
+                    if event.number <= cursor:
+                        continue
+                    cursor = event.number
+                    if turn is not None and event.turn != turn:
+                        continue
+                    yield event
+                    if turn is not None and event.kind == "turn.finished":
+                        return
+                await _woken(follower)
+        finally:
+            followers = self._followers[session]
+            followers.discard(follower)
+            if not followers:
+                del self._followers[session]
+
+    async def _read(
+        self, session: SessionId, after: int, turn: TurnId | None
+    ) -> list[Event]:
+        return await self._database.read(
+            store.read, session, after=after, turn=turn, limit=_PAGE
+        )
+
+
+async def _woken(follower: _Follower) -> None:
+    try:
+        async with asyncio.timeout(_POLL_SECONDS):
+            await follower.wake.wait()
+    except TimeoutError:
+        follower.poke()
+
+
+def _append(conn: sa.Connection, batches: Sequence[_Batch]) -> list[list[Event] | None]:
+    held = turns.fence_many(conn, {batch.turn: batch.epoch for batch in batches})
+    new: dict[SessionId, list[NewEvent]] = {}
+    for batch in batches:
+        if batch.turn in held:
+            new.setdefault(batch.session, []).extend(batch.events)
+    appended = store.append(conn, new, at=datetime.now(UTC))
+    answers: list[list[Event] | None] = []
+    for batch in batches:
+        if batch.turn not in held:
+            answers.append(None)
+            continue
+        mine = appended[batch.session]
+        answers.append(mine[: len(batch.events)])
+        appended[batch.session] = mine[len(batch.events) :]
+    return answers

@@ -1,0 +1,292 @@
+"""Deliveries and their parts: claimed in lane order, noted before and after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.core.model import (
+    Address,
+    Channel,
+    Delivery,
+    DeliveryId,
+    Part,
+    SessionId,
+    TurnId,
+)
+from service.core.states import DELIVERY_MOVES, DeliveryState
+from service.errors import Fenced
+from service.store.ids import new_id
+from service.store.sql import insert_new, now
+from service.store.tables import deliveries, delivery_parts
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A delivery about to exist."""
+
+    address: Address
+    session: SessionId | None = None
+    turn: TurnId | None = None
+    text: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ordered: bool = False
+    """Whether it waits for earlier ordered deliveries to the same address."""
+
+
+def insert(conn: sa.Connection, new: Sequence[NewDelivery], *, at: datetime) -> None:
+    """Store deliveries; one that the turn already has to that address is left as it is."""
+    if not new:
+        return
+    conn.execute(
+        insert_new(conn, deliveries),
+        [
+            {
+                "id": new_id(),
+                "session_id": one.session,
+                "turn_id": one.turn,
+                "channel": one.address.channel.value,
+                "spot": one.address.spot,
+                "lane": f"{one.address.channel.value} {one.address.spot}"
+                if one.ordered
+                else None,
+                "text": one.text,
+                "options": dict(one.options),
+                "state": DeliveryState.PENDING.value,
+                "attempt": 0,
+                "epoch": 0,
+                "due_at": at,
+                "created_at": at,
+            }
+            for one in new
+        ],
+    )
+
+
+def claim(
+    conn: sa.Connection, *, owner: str, lease: timedelta, limit: int
+) -> list[Delivery]:
+    """Take up to `limit` due deliveries, each the oldest unfinished one of its lane."""
+    one, older = deliveries.alias("one"), deliveries.alias("older")
+    head = (
+        sa.select(one.c.id)
+        .where(
+            one.c.state == DeliveryState.PENDING.value,
+            one.c.due_at <= now(),
+            ~sa.exists().where(
+                older.c.lane == one.c.lane,
+                older.c.id < one.c.id,
+                older.c.state.in_(
+                    (DeliveryState.PENDING.value, DeliveryState.SENDING.value)
+                ),
+            ),
+        )
+        .order_by(one.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=one)
+    )
+    rows = conn.execute(
+        deliveries.update()
+        .where(
+            deliveries.c.id.in_(head), deliveries.c.state == DeliveryState.PENDING.value
+        )
+        .values(
+            state=DeliveryState.SENDING.value,
+            owner=owner,
+            lease_until=now(lease.total_seconds()),
+            epoch=deliveries.c.epoch + 1,
+            attempt=deliveries.c.attempt + 1,
+            first_attempt_at=sa.func.coalesce(deliveries.c.first_attempt_at, now()),
+        )
+        .returning(*deliveries.c)
+    )
+    return [_delivery(row) for row in rows]
+
+
+def renew(
+    conn: sa.Connection, held: Mapping[DeliveryId, int], *, lease: timedelta
+) -> set[DeliveryId]:
+    """Extend leases that are still ours; return the deliveries for which they are."""
+    if not held:
+        return set()
+    rows = conn.execute(
+        deliveries.update()
+        .where(
+            sa.tuple_(deliveries.c.id, deliveries.c.epoch).in_(list(held.items())),
+            deliveries.c.state == DeliveryState.SENDING.value,
+        )
+        .values(lease_until=now(lease.total_seconds()))
+        .returning(deliveries.c.id)
+    )
+    return {DeliveryId(row.id) for row in rows}
+
+
+def settle(
+    conn: sa.Connection,
+    delivery: DeliveryId,
+    epoch: int,
+    *,
+    to: DeliveryState,
+    **values: object,
+) -> None:
+    """Move a delivery out of `sending`. Raises Fenced when it has another holder."""
+    if to not in DELIVERY_MOVES[DeliveryState.SENDING]:
+        raise ValueError(f"a delivery cannot go from sending to {to}")
+    result = conn.execute(
+        deliveries.update()
+        .where(*_held(delivery, epoch))
+        .values(state=to.value, owner=None, lease_until=None, **values)
+    )
+    if result.rowcount != 1:
+        raise Fenced("the delivery has another holder")
+
+
+def rescue(conn: sa.Connection, *, limit: int) -> int:
+    """Put deliveries back whose holder's lease is over; outdate that holder."""
+    lapsed = (
+        sa.select(deliveries.c.id)
+        .where(
+            deliveries.c.state == DeliveryState.SENDING.value,
+            deliveries.c.lease_until < now(),
+        )
+        .limit(limit)
+    )
+    return _put_back(conn, deliveries.c.id.in_(lapsed))
+
+
+def rescue_all(conn: sa.Connection) -> int:
+    """Put every delivery back that was being sent: nobody else can hold this database."""
+    return _put_back(conn, sa.true())
+
+
+def parts(conn: sa.Connection, delivery: DeliveryId) -> list[Part]:
+    """The parts of a delivery by number."""
+    rows = conn.execute(
+        sa.select(delivery_parts)
+        .where(delivery_parts.c.delivery_id == delivery)
+        .order_by(delivery_parts.c.number)
+    )
+    return [Part(row.number, row.external_id) for row in rows]
+
+
+def open_part(
+    conn: sa.Connection, delivery: DeliveryId, epoch: int, number: int
+) -> None:
+    """Note that part `number` is about to be opened. Raises Fenced."""
+    _fence(conn, delivery, epoch)
+    conn.execute(
+        insert_new(conn, delivery_parts),
+        [{"delivery_id": delivery, "number": number, "external_id": None}],
+    )
+
+
+def opened_part(
+    conn: sa.Connection, delivery: DeliveryId, epoch: int, number: int, external_id: str
+) -> None:
+    """Note under which id part `number` exists. Raises Fenced."""
+    _fence(conn, delivery, epoch)
+    conn.execute(
+        delivery_parts.update()
+        .where(
+            delivery_parts.c.delivery_id == delivery, delivery_parts.c.number == number
+        )
+        .values(external_id=external_id)
+    )
+
+
+def forget_part(
+    conn: sa.Connection, delivery: DeliveryId, epoch: int, number: int
+) -> None:
+    """Drop a part that was surely not opened. Raises Fenced."""
+    _fence(conn, delivery, epoch)
+    conn.execute(
+        delivery_parts.delete().where(
+            delivery_parts.c.delivery_id == delivery, delivery_parts.c.number == number
+        )
+    )
+
+
+def undelivered(conn: sa.Connection, session: SessionId) -> int:
+    """How many deliveries of a session have not arrived for sure."""
+    return (
+        conn.scalar(
+            sa.select(sa.func.count())
+            .select_from(deliveries)
+            .where(
+                deliveries.c.session_id == session,
+                deliveries.c.state != DeliveryState.SENT.value,
+                deliveries.c.finished_at.is_not(None),
+            )
+        )
+        or 0
+    )
+
+
+def counts(conn: sa.Connection) -> dict[str, int]:
+    """How many deliveries are in each state that is not `sent`."""
+    rows = conn.execute(
+        sa.select(deliveries.c.state, sa.func.count())
+        .where(deliveries.c.state != DeliveryState.SENT.value)
+        .group_by(deliveries.c.state)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def readdress(conn: sa.Connection, old: Address, new: Address) -> None:
+    """Send what is still to come to where the address has moved."""
+    conn.execute(
+        deliveries.update()
+        .where(
+            deliveries.c.channel == old.channel.value,
+            deliveries.c.spot == old.spot,
+            deliveries.c.finished_at.is_(None),
+        )
+        .values(spot=new.spot)
+    )
+
+
+def _held(delivery: DeliveryId, epoch: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        deliveries.c.id == delivery,
+        deliveries.c.epoch == epoch,
+        deliveries.c.state == DeliveryState.SENDING.value,
+    )
+
+
+def _fence(conn: sa.Connection, delivery: DeliveryId, epoch: int) -> None:
+    query = sa.select(deliveries.c.id).where(*_held(delivery, epoch)).with_for_update()
+    if conn.execute(query).first() is None:
+        raise Fenced("the delivery has another holder")
+
+
+def _put_back(conn: sa.Connection, which: sa.ColumnElement[bool]) -> int:
+    return conn.execute(
+        deliveries.update()
+        .where(deliveries.c.state == DeliveryState.SENDING.value, which)
+        .values(
+            state=DeliveryState.PENDING.value,
+            owner=None,
+            lease_until=None,
+            epoch=deliveries.c.epoch + 1,
+        )
+    ).rowcount
+
+
+def _delivery(row: sa.Row[Any]) -> Delivery:
+    return Delivery(
+        id=DeliveryId(row.id),
+        address=Address(Channel(row.channel), row.spot),
+        state=DeliveryState(row.state),
+        attempt=row.attempt,
+        epoch=row.epoch,
+        created_at=row.created_at,
+        session=SessionId(row.session_id) if row.session_id else None,
+        turn=TurnId(row.turn_id) if row.turn_id else None,
+        text=row.text,
+        options=row.options,
+        first_attempt_at=row.first_attempt_at,
+    )

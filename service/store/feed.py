@@ -1,0 +1,154 @@
+"""A session's numbered events: append under the session's row lock, read after a cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from service.core.model import Event, NewEvent, SessionId, TurnId
+from service.store.sql import insert_many
+from service.store.tables import events, sessions, turns
+
+
+def append(
+    conn: sa.Connection, new: Mapping[SessionId, Sequence[NewEvent]], *, at: datetime
+) -> dict[SessionId, list[Event]]:
+    """Number and store `new` events of several sessions; locks the sessions in id order."""
+    newest = lock(conn, new)
+    appended = {
+        session: number(new[session], newest[session], at) for session in newest
+    }
+    advance(
+        conn,
+        {session: newest[session] + len(new[session]) for session in newest},
+        at=at,
+    )
+    store(conn, appended)
+    return appended
+
+
+def lock(conn: sa.Connection, ids: Mapping[SessionId, object]) -> dict[SessionId, int]:
+    """Lock the rows of sessions that exist, in id order; return the newest number of each."""
+    rows = conn.execute(
+        sa.select(sessions.c.id, sessions.c.last_event)
+        .where(sessions.c.id.in_(list(ids)))
+        .order_by(sessions.c.id)
+        .with_for_update()
+    )
+    return {SessionId(row.id): row.last_event for row in rows}
+
+
+def number(new: Sequence[NewEvent], newest: int, at: datetime) -> list[Event]:
+    """Give events the numbers that follow `newest`."""
+    return [
+        Event(newest + place, event.kind, event.turn, event.data, at)
+        for place, event in enumerate(new, start=1)
+    ]
+
+
+def advance(
+    conn: sa.Connection, newest: Mapping[SessionId, int], *, at: datetime
+) -> None:
+    """Note the newest number of sessions whose rows are locked."""
+    if newest:
+        conn.execute(
+            sessions.update()
+            .where(sessions.c.id == sa.bindparam("session"))
+            .values(last_event=sa.bindparam("newest"), active_at=at),
+            [
+                {"session": session, "newest": number}
+                for session, number in newest.items()
+            ],
+        )
+
+
+def store(conn: sa.Connection, numbered: Mapping[SessionId, Sequence[Event]]) -> None:
+    """Store events that have their numbers."""
+    insert_many(
+        conn,
+        events,
+        [
+            {
+                "session_id": session,
+                "number": event.number,
+                "turn_id": event.turn,
+                "kind": event.kind,
+                "data": event.data,
+                "at": event.at,
+            }
+            for session, list_ in numbered.items()
+            for event in list_
+        ],
+    )
+
+
+def read(
+    conn: sa.Connection,
+    session: SessionId,
+    *,
+    after: int,
+    turn: TurnId | None = None,
+    limit: int = 500,
+) -> list[Event]:
+    """The events after number `after`, oldest first, at most `limit`."""
+    query = (
+        sa.select(events)
+        .where(events.c.session_id == session, events.c.number > after)
+        .order_by(events.c.number)
+        .limit(limit)
+    )
+    if turn is not None:
+        query = query.where(events.c.turn_id == turn)
+    return [
+        Event(
+            row.number,
+            row.kind,
+            TurnId(row.turn_id) if row.turn_id else None,
+            row.data,
+            row.at,
+        )
+        for row in conn.execute(query)
+    ]
+
+
+def pruned_to(conn: sa.Connection, session: SessionId) -> int:
+    """The newest number whose event is gone; 0 when all are there."""
+    return (
+        conn.scalar(sa.select(sessions.c.pruned_to).where(sessions.c.id == session))
+        or 0
+    )
+
+
+def prune(conn: sa.Connection, *, before: datetime, limit: int) -> int:
+    """Drop old events of sessions at rest, at most `limit`; return how many went."""
+    old = (
+        sa.select(events.c.session_id, sa.func.max(events.c.number).label("newest"))
+        .where(events.c.at < before)
+        .group_by(events.c.session_id)
+        .limit(limit)
+    )
+    gone = 0
+    for row in conn.execute(old).all():
+        if not _at_rest(conn, row.session_id):
+            continue
+        conn.execute(
+            sessions.update()
+            .where(sessions.c.id == row.session_id, sessions.c.pruned_to < row.newest)
+            .values(pruned_to=row.newest)
+        )
+        gone += conn.execute(
+            events.delete().where(
+                events.c.session_id == row.session_id, events.c.number <= row.newest
+            )
+        ).rowcount
+    return gone
+
+
+def _at_rest(conn: sa.Connection, session: str) -> bool:
+    active = sa.select(turns.c.id).where(
+        turns.c.session_id == session,
+        turns.c.state.in_(("queued", "running", "waiting")),
+    )
+    return conn.execute(active.limit(1)).first() is None

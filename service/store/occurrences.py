@@ -1,0 +1,184 @@
+"""Tasks and their occurrences: one row per due instant, whatever becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.core.model import OccurrenceId, SessionId, TurnId
+from service.core.states import OCCURRENCE_MOVES, OccurrenceState
+from service.store.ids import new_id
+from service.store.sql import insert_new
+from service.store.tables import occurrences, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """What is known of a task beyond its definition."""
+
+    name: str
+    schedule: str
+    next_at: datetime | None
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One due instant of a task and what became of it."""
+
+    id: OccurrenceId
+    task: str
+    scheduled_at: datetime
+    manual: bool
+    state: OccurrenceState
+    reason: str | None
+    turn: TurnId | None
+    session: SessionId | None
+    finished_at: datetime | None
+
+
+def stored_tasks(conn: sa.Connection) -> dict[str, StoredTask]:
+    """Every task by name."""
+    rows = conn.execute(sa.select(tasks).order_by(tasks.c.name))
+    return {
+        row.name: StoredTask(row.name, row.schedule, row.next_at, row.enabled)
+        for row in rows
+    }
+
+
+def define(
+    conn: sa.Connection,
+    name: str,
+    *,
+    schedule: str,
+    next_at: datetime | None,
+    enabled: bool,
+) -> None:
+    """Store a task as the configuration has it now."""
+    values = {"schedule": schedule, "next_at": next_at, "enabled": enabled}
+    if (
+        conn.execute(
+            tasks.update().where(tasks.c.name == name).values(**values)
+        ).rowcount
+        == 0
+    ):
+        conn.execute(insert_new(conn, tasks), [{"name": name, **values}])
+
+
+def drop(conn: sa.Connection, names: Sequence[str]) -> None:
+    """Forget tasks the configuration does not name any more; their occurrences stay."""
+    if names:
+        conn.execute(tasks.delete().where(tasks.c.name.in_(names)))
+
+
+def advance(
+    conn: sa.Connection, name: str, *, seen: datetime, next_at: datetime | None
+) -> bool:
+    """Move a task on from the instant `seen`; False when somebody else did."""
+    result = conn.execute(
+        tasks.update()
+        .where(tasks.c.name == name, tasks.c.next_at == seen)
+        .values(next_at=next_at)
+    )
+    return result.rowcount == 1
+
+
+def record(
+    conn: sa.Connection,
+    task: str,
+    scheduled_at: datetime,
+    *,
+    state: OccurrenceState,
+    at: datetime,
+    reason: str | None = None,
+    manual: bool = False,
+) -> OccurrenceId | None:
+    """Store an occurrence; None when that instant has one."""
+    row = conn.execute(
+        insert_new(conn, occurrences, occurrences.c.id),
+        [
+            {
+                "id": new_id(),
+                "task": task,
+                "scheduled_at": scheduled_at,
+                "manual": manual,
+                "state": state.value,
+                "reason": reason,
+                "created_at": at,
+                "finished_at": at if state is OccurrenceState.SKIPPED else None,
+            }
+        ],
+    ).first()
+    return OccurrenceId(row.id) if row else None
+
+
+def move(
+    conn: sa.Connection,
+    occurrence: OccurrenceId,
+    *,
+    old: OccurrenceState,
+    new: OccurrenceState,
+    **values: object,
+) -> bool:
+    """Move an occurrence on; False when it is not in state `old`."""
+    if new not in OCCURRENCE_MOVES[old]:
+        raise ValueError(f"an occurrence cannot go from {old} to {new}")
+    result = conn.execute(
+        occurrences.update()
+        .where(occurrences.c.id == occurrence, occurrences.c.state == old.value)
+        .values(state=new.value, **values)
+    )
+    return result.rowcount == 1
+
+
+def due(conn: sa.Connection, *, limit: int = 100) -> list[Occurrence]:
+    """Occurrences that were recorded and have no turn yet, oldest first."""
+    rows = conn.execute(
+        sa.select(occurrences)
+        .where(occurrences.c.state == OccurrenceState.DUE.value)
+        .order_by(occurrences.c.scheduled_at, occurrences.c.id)
+        .limit(limit)
+    )
+    return [_occurrence(row) for row in rows]
+
+
+def under_way(
+    conn: sa.Connection, task: str, *, besides: OccurrenceId | None = None
+) -> bool:
+    """Whether the task has another occurrence that is due or whose turn is not finished."""
+    states = (OccurrenceState.QUEUED.value, OccurrenceState.DUE.value)
+    query = sa.select(occurrences.c.id).where(
+        occurrences.c.task == task, occurrences.c.state.in_(states)
+    )
+    if besides is not None:
+        query = query.where(occurrences.c.id < besides)
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def newest(conn: sa.Connection, task: str, *, limit: int) -> list[Occurrence]:
+    """The most recent occurrences of a task, newest first."""
+    rows = conn.execute(
+        sa.select(occurrences)
+        .where(occurrences.c.task == task)
+        .order_by(occurrences.c.scheduled_at.desc(), occurrences.c.id.desc())
+        .limit(limit)
+    )
+    return [_occurrence(row) for row in rows]
+
+
+def _occurrence(row: sa.Row[Any]) -> Occurrence:
+    return Occurrence(
+        id=OccurrenceId(row.id),
+        task=row.task,
+        scheduled_at=row.scheduled_at,
+        manual=row.manual,
+        state=OccurrenceState(row.state),
+        reason=row.reason,
+        turn=TurnId(row.turn_id) if row.turn_id else None,
+        session=SessionId(row.session_id) if row.session_id else None,
+        finished_at=row.finished_at,
+    )

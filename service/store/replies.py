@@ -1,0 +1,204 @@
+"""Replies with their iterations and tool calls: what a successor goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.core.model import Reply, ReplyId, TurnId, Usage, VoiceId
+from service.core.states import ReplyState, ToolState
+from service.ports import ToolCall, ToolResult
+from service.store.sql import insert_many, insert_new
+from service.store.tables import iterations, replies, tool_calls
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """A tool call as it was stored."""
+
+    call: ToolCall
+    ordinal: int
+    state: ToolState
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIteration:
+    """One model call of a reply and the tool calls it asked for."""
+
+    number: int
+    text: str
+    thinking: str
+    metadata: Mapping[str, Any]
+    usage: Usage
+    calls: tuple[StoredCall, ...]
+
+
+def begin(conn: sa.Connection, reply: Reply, *, at: datetime) -> Reply:
+    """Store a reply that begins, or return the one an earlier holder began."""
+    conn.execute(
+        insert_new(conn, replies),
+        [
+            {
+                "id": reply.id,
+                "turn_id": reply.turn,
+                "voice_id": reply.voice,
+                "round": reply.round,
+                "state": reply.state.value,
+                "text": reply.text,
+                "started_at": at,
+            }
+        ],
+    )
+    row = conn.execute(
+        sa.select(replies).where(
+            replies.c.turn_id == reply.turn,
+            replies.c.round == reply.round,
+            replies.c.voice_id == reply.voice,
+        )
+    ).one()
+    return _reply(row)
+
+
+def finish(
+    conn: sa.Connection,
+    reply: ReplyId,
+    *,
+    state: ReplyState,
+    text: str,
+    error: str | None,
+    at: datetime,
+) -> None:
+    """Store how a reply ended."""
+    conn.execute(
+        replies.update()
+        .where(replies.c.id == reply)
+        .values(state=state.value, text=text, error=error, finished_at=at)
+    )
+
+
+def of_turn(conn: sa.Connection, turn: TurnId) -> list[Reply]:
+    """The replies of a turn in the order they began."""
+    rows = conn.execute(
+        sa.select(replies).where(replies.c.turn_id == turn).order_by(replies.c.id)
+    )
+    return [_reply(row) for row in rows]
+
+
+def add_iteration(
+    conn: sa.Connection,
+    reply: ReplyId,
+    iteration: StoredIteration,
+    *,
+    text: str,
+    at: datetime,
+) -> None:
+    """Store a boundary: a model response, its tool calls as running, the reply's text so far."""
+    conn.execute(
+        iterations.insert(),
+        [
+            {
+                "reply_id": reply,
+                "number": iteration.number,
+                "text": iteration.text,
+                "thinking": iteration.thinking,
+                "metadata": dict(iteration.metadata),
+                "usage": asdict(iteration.usage),
+                "created_at": at,
+            }
+        ],
+    )
+    insert_many(
+        conn,
+        tool_calls,
+        [
+            {
+                "reply_id": reply,
+                "iteration": iteration.number,
+                "ordinal": stored.ordinal,
+                "call_id": stored.call.id,
+                "tool": stored.call.tool,
+                "arguments": stored.call.arguments,
+                "state": stored.state.value,
+                "result": stored.result,
+                "started_at": at,
+            }
+            for stored in iteration.calls
+        ],
+    )
+    conn.execute(replies.update().where(replies.c.id == reply).values(text=text))
+
+
+def finish_calls(
+    conn: sa.Connection,
+    reply: ReplyId,
+    iteration: int,
+    results: Mapping[int, tuple[ToolState, ToolResult]],
+    *,
+    at: datetime,
+) -> None:
+    """Store the results of tool calls by ordinal."""
+    for ordinal, (state, result) in results.items():
+        conn.execute(
+            tool_calls.update()
+            .where(
+                tool_calls.c.reply_id == reply,
+                tool_calls.c.iteration == iteration,
+                tool_calls.c.ordinal == ordinal,
+            )
+            .values(state=state.value, result=result.text, finished_at=at)
+        )
+
+
+def iterations_of(conn: sa.Connection, reply: ReplyId) -> list[StoredIteration]:
+    """What a reply has behind it, oldest first."""
+    calls: dict[int, list[StoredCall]] = {}
+    for row in conn.execute(
+        sa.select(tool_calls)
+        .where(tool_calls.c.reply_id == reply)
+        .order_by(tool_calls.c.iteration, tool_calls.c.ordinal)
+    ):
+        call = ToolCall(row.call_id, row.tool, row.arguments)
+        stored = StoredCall(call, row.ordinal, ToolState(row.state), row.result)
+        calls.setdefault(row.iteration, []).append(stored)
+    rows = conn.execute(
+        sa.select(iterations)
+        .where(iterations.c.reply_id == reply)
+        .order_by(iterations.c.number)
+    )
+    return [
+        StoredIteration(
+            row.number,
+            row.text,
+            row.thinking,
+            row.metadata,
+            Usage(**row.usage),
+            tuple(calls.get(row.number, ())),
+        )
+        for row in rows
+    ]
+
+
+def unfinished(conn: sa.Connection, turn: TurnId) -> Sequence[Reply]:
+    """The replies of a turn that nobody ended."""
+    return [
+        reply
+        for reply in of_turn(conn, turn)
+        if reply.state in (ReplyState.WAITING, ReplyState.GENERATING)
+    ]
+
+
+def _reply(row: sa.Row[Any]) -> Reply:
+    return Reply(
+        id=ReplyId(row.id),
+        turn=TurnId(row.turn_id),
+        voice=VoiceId(row.voice_id),
+        round=row.round,
+        state=ReplyState(row.state),
+        text=row.text,
+        error=row.error,
+    )

@@ -1,0 +1,66 @@
+"""The schema of the database: brought up to date, or refused when it is newer than the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+
+from service.errors import SchemaTooNew
+from service.store.database import Database
+
+# Any number, as long as every release uses the same: replicas that start together take turns.
+_LOCK = 7_464_225
+
+
+def head() -> str:
+    """The revision this release works with."""
+    revision = ScriptDirectory.from_config(_alembic(None)).get_current_head()
+    if revision is None:
+        raise RuntimeError("the package holds no migrations")
+    return revision
+
+
+async def migrate(database: Database) -> str:
+    """Bring the schema to `head()`, in one transaction; return the revision.
+
+    Replicas that start together wait for each other. Raises SchemaTooNew.
+    """
+    await database.write(_upgrade)
+    return head()
+
+
+async def current(database: Database) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    return await database.read(_revision)
+
+
+def _upgrade(conn: sa.Connection) -> None:
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    found = _revision(conn)
+    if found == head():
+        return
+    try:
+        command.upgrade(_alembic(conn), "head")
+    except CommandError as error:
+        raise SchemaTooNew(
+            f"the database has schema {found}, this release knows up to {head()}; "
+            "run the newer release, or restore a backup made before it"
+        ) from error
+
+
+def _revision(conn: sa.Connection) -> str | None:
+    return MigrationContext.configure(conn).get_current_revision()
+
+
+def _alembic(conn: sa.Connection | None) -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = conn
+    return config

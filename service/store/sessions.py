@@ -1,0 +1,253 @@
+"""Sessions and their voices: found by key, made once, listed, bound for life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from service.core.model import (
+    Address,
+    Binding,
+    Channel,
+    Message,
+    Role,
+    SessionId,
+    Source,
+    TurnId,
+    Voice,
+    VoiceId,
+)
+from service.store.ids import new_id
+from service.store.sql import insert_many, insert_new
+from service.store.tables import messages, sessions, voices
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session about to exist."""
+
+    id: SessionId
+    binding: Binding
+    owner: str
+    source: Source
+    origin: Channel
+    key: str | None = None
+    title: str | None = None
+    home: Address | None = None
+    sticky: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A stored session."""
+
+    id: SessionId
+    key: str | None
+    agent: str
+    title: str | None
+    source: Source
+    origin: Channel
+    owner: str
+    sticky: bool
+    archived: bool
+    last_event: int
+    created_at: datetime
+    active_at: datetime
+
+
+def home_text(home: Address) -> str:
+    """How the address a session lives at is stored."""
+    return f"{home.channel.value} {home.spot}"
+
+
+def insert(
+    conn: sa.Connection, new: Sequence[NewSession], *, at: datetime, last_event: int
+) -> set[SessionId]:
+    """Store sessions and their voices; return the ids of those whose key was free.
+
+    A key somebody else took in the meantime makes no session and no error.
+    """
+    made = _insert_rows(conn, new, at=at, last_event=last_event)
+    insert_many(conn, voices, [_voice_row(one, at) for one in new if one.id in made])
+    return made
+
+
+def _insert_rows(
+    conn: sa.Connection, new: Sequence[NewSession], *, at: datetime, last_event: int
+) -> set[SessionId]:
+    free = [one for one in new if one.key is None]
+    keyed = sorted(
+        (one for one in new if one.key is not None), key=lambda one: str(one.key)
+    )
+    insert_many(conn, sessions, [_session_row(one, at, last_event) for one in free])
+    made = {one.id for one in free}
+    if keyed:
+        rows = [_session_row(one, at, last_event) for one in keyed]
+        stored = conn.execute(insert_new(conn, sessions, sessions.c.id), rows)
+        made.update(SessionId(row.id) for row in stored)
+    return made
+
+
+def _session_row(one: NewSession, at: datetime, last_event: int) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "key": one.key,
+        "agent": one.binding.agent,
+        "title": one.title,
+        "source": one.source.value,
+        "origin": one.origin.value,
+        "owner": one.owner,
+        "home": home_text(one.home) if one.home else None,
+        "sticky": one.sticky,
+        "last_event": last_event,
+        "created_at": at,
+        "active_at": at,
+    }
+
+
+def _voice_row(one: NewSession, at: datetime) -> dict[str, object]:
+    binding = one.binding
+    return {
+        "id": new_id(),
+        "session_id": one.id,
+        "position": 0,
+        "name": binding.agent,
+        "agent": binding.agent,
+        "provider": binding.provider,
+        "model": binding.model,
+        "prompt": binding.prompt,
+        "tools": list(binding.tools),
+        "created_at": at,
+    }
+
+
+def lock_keys(
+    conn: sa.Connection, keys: Iterable[str]
+) -> dict[str, tuple[SessionId, int]]:
+    """Lock the sessions with these keys, in id order; return id and newest number by key."""
+    rows = conn.execute(
+        sa.select(sessions.c.key, sessions.c.id, sessions.c.last_event)
+        .where(sessions.c.key.in_(list(keys)))
+        .order_by(sessions.c.id)
+        .with_for_update()
+    )
+    return {row.key: (SessionId(row.id), row.last_event) for row in rows}
+
+
+def release_key(conn: sa.Connection, key: str) -> SessionId | None:
+    """Take the key away from its session, which keeps its history; return that session."""
+    row = conn.execute(
+        sessions.update()
+        .where(sessions.c.key == key)
+        .values(key=None)
+        .returning(sessions.c.id)
+    ).first()
+    return SessionId(row.id) if row else None
+
+
+def by_key(conn: sa.Connection, key: str) -> Session | None:
+    """The session that has this key now."""
+    row = conn.execute(sa.select(sessions).where(sessions.c.key == key)).first()
+    return _session(row) if row else None
+
+
+def get(conn: sa.Connection, session: SessionId) -> Session | None:
+    """One session, or None when there is none."""
+    row = conn.execute(sa.select(sessions).where(sessions.c.id == session)).first()
+    return _session(row) if row else None
+
+
+def newest(
+    conn: sa.Connection, *, limit: int, home: Address | None = None
+) -> list[Session]:
+    """Sessions, the most recently active first; with `home` only those of that address."""
+    query = sa.select(sessions).where(sessions.c.archived_at.is_(None))
+    if home is not None:
+        query = query.where(sessions.c.home == home_text(home))
+    query = query.order_by(sessions.c.active_at.desc(), sessions.c.id.desc()).limit(
+        limit
+    )
+    return [_session(row) for row in conn.execute(query)]
+
+
+def voices_of(conn: sa.Connection, session: SessionId) -> list[Voice]:
+    """The voices of a session in their order."""
+    rows = conn.execute(
+        sa.select(voices)
+        .where(voices.c.session_id == session)
+        .order_by(voices.c.position)
+    )
+    return [
+        Voice(
+            VoiceId(row.id),
+            row.name,
+            row.agent,
+            row.provider,
+            row.model,
+            row.prompt,
+            tuple(row.tools),
+        )
+        for row in rows
+    ]
+
+
+def conversation(
+    conn: sa.Connection, session: SessionId, *, up_to_turn: int, limit: int
+) -> list[Message]:
+    """The newest `limit` messages of the turns up to number `up_to_turn`, oldest first.
+
+    Messages stand with their turn: what arrived while a turn ran comes after its answer.
+    """
+    rows = conn.execute(
+        sa.select(messages)
+        .where(messages.c.session_id == session, messages.c.turn_number <= up_to_turn)
+        .order_by(messages.c.turn_number.desc(), messages.c.number.desc())
+        .limit(limit)
+    )
+    return [_message(row) for row in reversed(rows.all())]
+
+
+def history(
+    conn: sa.Connection, session: SessionId, *, after: int, limit: int
+) -> list[Message]:
+    """Messages in the order they were stored, after number `after`."""
+    rows = conn.execute(
+        sa.select(messages)
+        .where(messages.c.session_id == session, messages.c.number > after)
+        .order_by(messages.c.number)
+        .limit(limit)
+    )
+    return [_message(row) for row in rows]
+
+
+def _message(row: sa.Row[tuple[object, ...]]) -> Message:
+    return Message(
+        number=row.number,
+        role=Role(row.role),
+        author=row.author,
+        text=row.text,
+        status=row.status,
+        at=row.created_at,
+        turn=TurnId(row.turn_id) if row.turn_id else None,
+        voice=VoiceId(row.voice_id) if row.voice_id else None,
+    )
+
+
+def _session(row: sa.Row[tuple[object, ...]]) -> Session:
+    return Session(
+        id=SessionId(row.id),
+        key=row.key,
+        agent=row.agent,
+        title=row.title,
+        source=Source(row.source),
+        origin=Channel(row.origin),
+        owner=row.owner,
+        sticky=row.sticky,
+        archived=row.archived_at is not None,
+        last_event=row.last_event,
+        created_at=row.created_at,
+        active_at=row.active_at,
+    )

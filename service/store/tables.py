@@ -1,0 +1,376 @@
+"""Every table, its columns and the constraints that do the thinking."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+from service.core.states import (
+    DeliveryState,
+    InboxState,
+    OccurrenceState,
+    ReplyState,
+    ToolState,
+    TurnState,
+)
+from service.store.sql import Instant, Json
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Id = sa.String(36)
+
+
+def _states(column: str, states: type[StrEnum]) -> sa.CheckConstraint:
+    allowed = ", ".join(f"'{state.value}'" for state in states)
+    return sa.CheckConstraint(f"{column} IN ({allowed})", name=column)
+
+
+def _session(*, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(
+        "session_id",
+        Id,
+        sa.ForeignKey("sessions.id", ondelete="CASCADE"),
+        nullable=nullable,
+    )
+
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # The key moves to a fresh session when this one is left or archived; then it is null here.
+    sa.Column("key", sa.Text, unique=True),
+    sa.Column("agent", sa.Text, nullable=False),
+    sa.Column("title", sa.Text),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    # "channel spot" of the chat this session lives in, kept when the key moves on.
+    sa.Column("home", sa.Text),
+    sa.Column("sticky", sa.Boolean, nullable=False),
+    sa.Column("archived_at", Instant),
+    sa.Column("completion", sa.Text, nullable=False, server_default="open"),
+    sa.Column("busy", sa.Text, nullable=False, server_default="queue"),
+    # The number of the newest event; taken and advanced by whoever appends, under this row's lock.
+    sa.Column("last_event", sa.BigInteger, nullable=False),
+    # Events up to this number are gone.
+    sa.Column("pruned_to", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("active_at", Instant, nullable=False),
+    sa.CheckConstraint("completion IN ('open', 'complete')", name="completion"),
+    sa.CheckConstraint("busy IN ('queue', 'steer', 'interrupt')", name="busy"),
+    sa.Index("ix_sessions_active_at", "active_at"),
+    sa.Index("ix_sessions_home", "home"),
+)
+
+# A trigger of the migrations refuses to change agent, provider, model or prompt of a voice.
+voices = sa.Table(
+    "voices",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _session(),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("agent", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("tools", Json, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.UniqueConstraint("session_id", "position"),
+)
+
+messages = sa.Table(
+    "messages",
+    metadata,
+    _session(),
+    # The number of its message.added event.
+    sa.Column("number", sa.BigInteger, nullable=False),
+    # The number of the turn it belongs to: a question and its answer stay together, whatever
+    # arrived between them.
+    sa.Column("turn_number", sa.BigInteger, nullable=False),
+    sa.Column("turn_id", Id),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("voice_id", Id),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.PrimaryKeyConstraint("session_id", "number"),
+    sa.CheckConstraint("role IN ('user', 'event', 'voice', 'system')", name="role"),
+    sa.CheckConstraint("status IN ('complete', 'partial', 'error')", name="status"),
+    sa.Index("ix_messages_conversation", "session_id", "turn_number", "number"),
+)
+
+turns = sa.Table(
+    "turns",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _session(),
+    # The number of its turn.queued event: the order of a session's turns.
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, server_default="message"),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("trigger_name", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("busy", sa.Text, nullable=False, server_default="queue"),
+    # [[channel, spot], …]
+    sa.Column("answer_to", Json, nullable=False),
+    sa.Column("occurrence_id", Id),
+    # How often somebody began it; a hand-over at shutdown gives its attempt back.
+    sa.Column("attempt", sa.Integer, nullable=False),
+    # Grows with every claim and every rescue; a writer with an older one is fenced.
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("lease_until", Instant),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("stop_requested_at", Instant),
+    sa.Column("stop_by", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("processing_ms", sa.BigInteger, nullable=False),
+    sa.Column("usage", Json),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("started_at", Instant),
+    sa.Column("finished_at", Instant),
+    sa.UniqueConstraint("session_id", "number"),
+    _states("state", TurnState),
+    sa.CheckConstraint("kind IN ('message', 'render')", name="kind"),
+    sa.Index(
+        "uq_turns_running",
+        "session_id",
+        unique=True,
+        postgresql_where=sa.text("state = 'running'"),
+        sqlite_where=sa.text("state = 'running'"),
+    ),
+    sa.Index(
+        "ix_turns_active",
+        "session_id",
+        "number",
+        postgresql_where=sa.text("state IN ('queued', 'running', 'waiting')"),
+        sqlite_where=sa.text("state IN ('queued', 'running', 'waiting')"),
+    ),
+    sa.Index(
+        "ix_turns_queued",
+        "due_at",
+        postgresql_where=sa.text("state = 'queued'"),
+        sqlite_where=sa.text("state = 'queued'"),
+    ),
+    sa.Index(
+        "ix_turns_leased",
+        "lease_until",
+        postgresql_where=sa.text("state = 'running'"),
+        sqlite_where=sa.text("state = 'running'"),
+    ),
+)
+
+replies = sa.Table(
+    "replies",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column(
+        "turn_id", Id, sa.ForeignKey("turns.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("voice_id", Id, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    # What is safe at the last boundary; while a model writes, the feed is ahead of it.
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.UniqueConstraint("turn_id", "round", "voice_id"),
+    _states("state", ReplyState),
+)
+
+iterations = sa.Table(
+    "iterations",
+    metadata,
+    sa.Column(
+        "reply_id", Id, sa.ForeignKey("replies.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("thinking", sa.Text, nullable=False),
+    # What the adapter wants back with the next request.
+    sa.Column("metadata", Json, nullable=False),
+    sa.Column("usage", Json, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.PrimaryKeyConstraint("reply_id", "number"),
+)
+
+tool_calls = sa.Table(
+    "tool_calls",
+    metadata,
+    sa.Column(
+        "reply_id", Id, sa.ForeignKey("replies.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("iteration", sa.Integer, nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    # The provider's own id of the call, to answer it with.
+    sa.Column("call_id", sa.Text, nullable=False),
+    sa.Column("tool", sa.Text, nullable=False),
+    sa.Column("arguments", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("result", sa.Text),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.PrimaryKeyConstraint("reply_id", "iteration", "ordinal"),
+    _states("state", ToolState),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    _session(),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("turn_id", Id),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("data", Json, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.PrimaryKeyConstraint("session_id", "number"),
+    sa.Index("ix_events_at", "at"),
+)
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("event_key", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("turn_id", Id),
+    # SHA-256 of the body, to tell a repeat from another post under the same key.
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("received_at", Instant, nullable=False),
+    sa.PrimaryKeyConstraint("channel", "source", "event_key"),
+    _states("state", InboxState),
+    sa.Index("ix_inbox_received_at", "received_at"),
+)
+
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    # Schedule and zone as they were when next_at was computed; another one recomputes it.
+    sa.Column("schedule", sa.Text, nullable=False),
+    sa.Column("next_at", Instant),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+)
+
+occurrences = sa.Table(
+    "occurrences",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("scheduled_at", Instant, nullable=False),
+    sa.Column("manual", sa.Boolean, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("turn_id", Id),
+    sa.Column("session_id", Id),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    _states("state", OccurrenceState),
+    sa.Index(
+        "uq_occurrences_instant",
+        "task",
+        "scheduled_at",
+        unique=True,
+        postgresql_where=sa.text("NOT manual"),
+        sqlite_where=sa.text("NOT manual"),
+    ),
+    sa.Index("ix_occurrences_task", "task", "state"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _session(nullable=True),
+    sa.Column("turn_id", Id, sa.ForeignKey("turns.id", ondelete="CASCADE")),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("spot", sa.Text, nullable=False),
+    # Deliveries of one lane go out one after the other; null waits for nobody.
+    sa.Column("lane", sa.Text),
+    sa.Column("text", sa.Text),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("lease_until", Instant),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("receipt", Json),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("first_attempt_at", Instant),
+    sa.Column("finished_at", Instant),
+    sa.UniqueConstraint("turn_id", "channel", "spot"),
+    _states("state", DeliveryState),
+    sa.Index(
+        "ix_deliveries_due",
+        "due_at",
+        postgresql_where=sa.text("state = 'pending'"),
+        sqlite_where=sa.text("state = 'pending'"),
+    ),
+    sa.Index(
+        "ix_deliveries_lane",
+        "lane",
+        "id",
+        postgresql_where=sa.text("state IN ('pending', 'sending')"),
+        sqlite_where=sa.text("state IN ('pending', 'sending')"),
+    ),
+)
+
+delivery_parts = sa.Table(
+    "delivery_parts",
+    metadata,
+    sa.Column(
+        "delivery_id",
+        Id,
+        sa.ForeignKey("deliveries.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    sa.Column("number", sa.Integer, nullable=False),
+    # Null: asked for, and never heard of again.
+    sa.Column("external_id", sa.Text),
+    sa.PrimaryKeyConstraint("delivery_id", "number"),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("lease_until", Instant, nullable=False),
+)
+
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", Json, nullable=False),
+)
+
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    # SHA-256 of the token, which is shown once and never stored.
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("created_at", Instant, nullable=False),
+)

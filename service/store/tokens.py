@@ -1,0 +1,43 @@
+"""API tokens by their digest, and the key that poster tokens are derived from."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from service.store.ids import new_id
+from service.store.sql import insert_new
+from service.store.tables import api_tokens, settings
+
+_TURN_KEY = "turn_token_key"
+
+
+def turn_key(conn: sa.Connection) -> bytes:
+    """The secret key of this database; made at the first call."""
+    fresh = base64.b64encode(secrets.token_bytes(32)).decode()
+    conn.execute(insert_new(conn, settings), [{"key": _TURN_KEY, "value": fresh}])
+    stored = conn.scalar(sa.select(settings.c.value).where(settings.c.key == _TURN_KEY))
+    return base64.b64decode(str(stored))
+
+
+def digest(token: str) -> bytes:
+    """How a token is stored."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def add(conn: sa.Connection, *, name: str, token: str, at: datetime) -> None:
+    """Store a new API token."""
+    conn.execute(
+        api_tokens.insert(),
+        [{"id": new_id(), "name": name, "digest": digest(token), "created_at": at}],
+    )
+
+
+def name_of(conn: sa.Connection, token: str) -> str | None:
+    """The name a token was made for, None when it is unknown."""
+    query = sa.select(api_tokens.c.name).where(api_tokens.c.digest == digest(token))
+    return conn.scalar(query)

@@ -1,0 +1,305 @@
+"""Turns: stored once, claimed at the head of their session, written only by the lease holder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.core.model import (
+    Address,
+    Channel,
+    OccurrenceId,
+    SessionId,
+    Turn,
+    TurnId,
+    Usage,
+)
+from service.core.states import TURN_ACTIVE, TURN_MOVES, TurnState
+from service.errors import Fenced
+from service.store.sql import now
+from service.store.tables import turns
+
+_ACTIVE = tuple(sorted(state.value for state in TURN_ACTIVE))
+
+
+def claim(
+    conn: sa.Connection,
+    *,
+    owner: str,
+    lease: timedelta,
+    limit: int,
+    session: SessionId | None,
+) -> list[Turn]:
+    """Take up to `limit` due turns, each the oldest unfinished one of its session.
+
+    With `session` only turns of that session. The claim counts as an attempt.
+    """
+    turn, older = turns.alias("turn"), turns.alias("older")
+    head = (
+        sa.select(turn.c.id)
+        .where(
+            turn.c.state == TurnState.QUEUED.value,
+            turn.c.due_at <= now(),
+            ~sa.exists().where(
+                older.c.session_id == turn.c.session_id,
+                older.c.number < turn.c.number,
+                older.c.state.in_(_ACTIVE),
+            ),
+        )
+        .order_by(turn.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=turn)
+    )
+    if session is not None:
+        head = head.where(turn.c.session_id == session)
+    rows = conn.execute(
+        turns.update()
+        .where(turns.c.id.in_(head), turns.c.state == TurnState.QUEUED.value)
+        .values(
+            state=TurnState.RUNNING.value,
+            owner=owner,
+            lease_until=now(lease.total_seconds()),
+            epoch=turns.c.epoch + 1,
+            attempt=turns.c.attempt + 1,
+            started_at=sa.func.coalesce(turns.c.started_at, now()),
+        )
+        .returning(*turns.c)
+    )
+    return [_turn(row) for row in rows]
+
+
+def fence(conn: sa.Connection, turn: TurnId, epoch: int) -> bool:
+    """Lock a turn that is still ours and say whether a stop was asked for. Raises Fenced."""
+    return fence_many(conn, {turn: epoch}, strict=True)[turn]
+
+
+def fence_many(
+    conn: sa.Connection, epochs: dict[TurnId, int], *, strict: bool = False
+) -> dict[TurnId, bool]:
+    """Lock those turns that still have this epoch, in id order; stop requests by turn.
+
+    Turns with another holder are missing from the answer; with `strict` they raise Fenced.
+    """
+    rows = conn.execute(
+        sa.select(turns.c.id, turns.c.epoch, turns.c.stop_requested_at)
+        .where(turns.c.id.in_(list(epochs)), turns.c.state == TurnState.RUNNING.value)
+        .order_by(turns.c.id)
+        .with_for_update()
+    )
+    held = {
+        TurnId(row.id): row.stop_requested_at is not None
+        for row in rows
+        if row.epoch == epochs[TurnId(row.id)]
+    }
+    if strict and len(held) < len(epochs):
+        raise Fenced("the turn has another holder")
+    return held
+
+
+def renew(
+    conn: sa.Connection, held: dict[TurnId, int], *, lease: timedelta
+) -> dict[TurnId, bool]:
+    """Extend leases that are still ours; return stop requests by turn for those that are."""
+    if not held:
+        return {}
+    rows = conn.execute(
+        turns.update()
+        .where(
+            sa.tuple_(turns.c.id, turns.c.epoch).in_(list(held.items())),
+            turns.c.state == TurnState.RUNNING.value,
+        )
+        .values(lease_until=now(lease.total_seconds()))
+        .returning(turns.c.id, turns.c.stop_requested_at)
+    )
+    return {TurnId(row.id): row.stop_requested_at is not None for row in rows}
+
+
+def move(conn: sa.Connection, turn: TurnId, *, to: TurnState, **values: object) -> None:
+    """Move a turn that this transaction has fenced out of `running`."""
+    _check(TurnState.RUNNING, to)
+    conn.execute(
+        turns.update()
+        .where(turns.c.id == turn, turns.c.state == TurnState.RUNNING.value)
+        .values(state=to.value, owner=None, lease_until=None, **values)
+    )
+
+
+def hand_over(conn: sa.Connection, turn: TurnId, epoch: int) -> None:
+    """Put a running turn back for the next holder without spending the attempt."""
+    conn.execute(
+        turns.update()
+        .where(
+            turns.c.id == turn,
+            turns.c.epoch == epoch,
+            turns.c.state == TurnState.RUNNING.value,
+        )
+        .values(
+            state=TurnState.QUEUED.value,
+            owner=None,
+            lease_until=None,
+            epoch=turns.c.epoch + 1,
+            attempt=turns.c.attempt - 1,
+        )
+    )
+
+
+def lapsed(conn: sa.Connection, *, limit: int) -> list[Turn]:
+    """Lock running turns whose holder's lease is over."""
+    return _lock_running(conn, turns.c.lease_until < now(), limit)
+
+
+def orphaned(conn: sa.Connection, *, limit: int) -> list[Turn]:
+    """Lock every running turn: for a process that knows it is the only one."""
+    return _lock_running(conn, sa.true(), limit)
+
+
+def _lock_running(
+    conn: sa.Connection, which: sa.ColumnElement[bool], limit: int
+) -> list[Turn]:
+    rows = conn.execute(
+        sa.select(turns)
+        .where(turns.c.state == TurnState.RUNNING.value, which)
+        .order_by(turns.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [_turn(row) for row in rows]
+
+
+def put_back(conn: sa.Connection, turn: TurnId) -> None:
+    """Rescue: queue a turn that lost its holder, and outdate that holder."""
+    move(conn, turn, to=TurnState.QUEUED, epoch=turns.c.epoch + 1)
+
+
+def stop_queued(conn: sa.Connection, turn: TurnId, *, by: str, at: datetime) -> bool:
+    """Stop a turn that nobody has begun; False when somebody has."""
+    _check(TurnState.QUEUED, TurnState.STOPPED)
+    result = conn.execute(
+        turns.update()
+        .where(turns.c.id == turn, turns.c.state == TurnState.QUEUED.value)
+        .values(
+            state=TurnState.STOPPED.value,
+            stop_by=by,
+            stop_requested_at=at,
+            finished_at=at,
+        )
+    )
+    return result.rowcount == 1
+
+
+def request_stop(conn: sa.Connection, turn: TurnId, *, by: str, at: datetime) -> bool:
+    """Ask the holder of a running turn to stop; False when it is not running."""
+    result = conn.execute(
+        turns.update()
+        .where(
+            turns.c.id == turn,
+            turns.c.state.in_((TurnState.RUNNING.value, TurnState.WAITING.value)),
+        )
+        .values(
+            stop_requested_at=sa.func.coalesce(turns.c.stop_requested_at, at),
+            stop_by=sa.func.coalesce(turns.c.stop_by, by),
+        )
+    )
+    return result.rowcount == 1
+
+
+def active(conn: sa.Connection, session: SessionId) -> list[Turn]:
+    """Lock the unfinished turns of a session, oldest first."""
+    rows = conn.execute(
+        sa.select(turns)
+        .where(turns.c.session_id == session, turns.c.state.in_(_ACTIVE))
+        .order_by(turns.c.number)
+        .with_for_update()
+    )
+    return [_turn(row) for row in rows]
+
+
+def queued_counts(
+    conn: sa.Connection, sessions: Sequence[SessionId]
+) -> dict[SessionId, int]:
+    """How many turns wait in each of these sessions."""
+    if not sessions:
+        return {}
+    rows = conn.execute(
+        sa.select(turns.c.session_id, sa.func.count())
+        .where(
+            turns.c.session_id.in_(sessions), turns.c.state == TurnState.QUEUED.value
+        )
+        .group_by(turns.c.session_id)
+    )
+    return {SessionId(row[0]): row[1] for row in rows}
+
+
+def get(conn: sa.Connection, turn: TurnId) -> Turn | None:
+    """One turn, or None when there is none."""
+    row = conn.execute(sa.select(turns).where(turns.c.id == turn)).first()
+    return _turn(row) if row else None
+
+
+def counts(conn: sa.Connection) -> dict[str, int]:
+    """How many turns are queued, running and waiting."""
+    rows = conn.execute(
+        sa.select(turns.c.state, sa.func.count())
+        .where(turns.c.state.in_(_ACTIVE))
+        .group_by(turns.c.state)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def next_due(conn: sa.Connection) -> datetime | None:
+    """When the next queued turn that waits for its time is due."""
+    query = sa.select(sa.func.min(turns.c.due_at)).where(
+        turns.c.state == TurnState.QUEUED.value, turns.c.due_at > now()
+    )
+    due: datetime | None = conn.scalar(query)
+    return due
+
+
+def spent(conn: sa.Connection, session: SessionId) -> tuple[timedelta, Usage]:
+    """Processing time and usage of all turns of a session."""
+    total, usage = 0, Usage()
+    rows = conn.execute(
+        sa.select(turns.c.processing_ms, turns.c.usage).where(
+            turns.c.session_id == session
+        )
+    )
+    for row in rows:
+        total += row.processing_ms
+        usage += _usage(row.usage)
+    return timedelta(milliseconds=total), usage
+
+
+def _check(old: TurnState, new: TurnState) -> None:
+    if new not in TURN_MOVES[old]:
+        raise ValueError(f"a turn cannot go from {old} to {new}")
+
+
+def _usage(stored: dict[str, Any] | None) -> Usage:
+    return Usage(**stored) if stored else Usage()
+
+
+def _turn(row: sa.Row[Any]) -> Turn:
+    return Turn(
+        id=TurnId(row.id),
+        session=SessionId(row.session_id),
+        number=row.number,
+        state=TurnState(row.state),
+        channel=Channel(row.channel),
+        trigger=row.trigger_name,
+        author=row.author,
+        attempt=row.attempt,
+        epoch=row.epoch,
+        created_at=row.created_at,
+        answer_to=tuple(
+            Address(Channel(channel), spot) for channel, spot in row.answer_to
+        ),
+        occurrence=OccurrenceId(row.occurrence_id) if row.occurrence_id else None,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        error=row.error,
+        processing=timedelta(milliseconds=row.processing_ms),
+        usage=_usage(row.usage),
+    )
