@@ -32,6 +32,12 @@ class StoreError(RingbackError):
     """The database cannot do what was asked."""
 
 
+class StoreDown(StoreError):
+    """The database cannot be reached. Whether a commit under way took effect is unknown."""
+
+    permanent = False
+
+
 class SchemaTooNew(StoreError):
     """The database was written by a newer release; this one must not touch it."""
 
@@ -103,10 +109,10 @@ class AddressGone(ChannelError):
 
 
 class AddressMoved(ChannelError):
-    """The address lives on as `chat_id`."""
+    """The address lives on as `spot` of the same channel; everything still to come goes there."""
 
     permanent = False
 
-    def __init__(self, message: str, chat_id: int) -> None:
+    def __init__(self, message: str, spot: str) -> None:
         super().__init__(message)
-        self.chat_id = chat_id
+        self.spot = spot

@@ -177,6 +177,13 @@ class Journal(Protocol):
     def parts(self) -> Sequence[Part]:
         """The messages of this delivery so far, by number; also those of earlier attempts."""
 
+    def check(self) -> None:
+        """Raise `Fenced` when the lease may have run out by this process's monotonic clock.
+
+        Costs nothing; call it right before every request that shows something, so that a holder
+        that was suspended writes nothing after it wakes up.
+        """
+
     async def opening(self, number: int) -> None:
         """Note the intention to open message `number`; call it before the channel is asked."""
 

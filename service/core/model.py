@@ -86,6 +86,8 @@ class Ring:
     binding: Binding
     """Used only when the session does not exist yet."""
     author: str
+    session: SessionId | None = None
+    """An existing session; it comes before `session_key`."""
     session_key: str | None = None
     """None asks for a session of its own."""
     session_source: Source = Source.TRIGGER
@@ -217,6 +219,7 @@ class Turn:
     error: str | None = None
     processing: timedelta = timedelta()
     usage: Usage = field(default_factory=Usage)
+    stop_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from service.core.model import Event, ReplyId
+from service.core.model import Event, Reply, ReplyId, Turn, VoiceId
 from service.core.states import TURN_FINAL, ReplyState, ToolState, TurnState
 
 
@@ -60,28 +60,17 @@ def fold(view: TurnView, event: Event) -> TurnView:
         case "turn.started":
             return replace(view, state=TurnState.RUNNING)
         case "turn.finished":
-            return replace(
-                view, state=TurnState(data["state"]), error=data.get("error")
-            )
+            return replace(view, state=TurnState(data["state"]), error=data.get("error"))
         case "reply.started":
-            reply = ReplyView(
-                ReplyId(data["reply"]), data["name"], ReplyState.GENERATING
-            )
+            reply = ReplyView(ReplyId(data["reply"]), data["name"], ReplyState.GENERATING)
             kept = tuple(old for old in view.replies if old.reply != reply.reply)
             return replace(view, replies=(*kept, reply))
         case "reply.reset":
-            return _change(
-                view, data["reply"], text=data["text"], state=ReplyState.GENERATING
-            )
+            return _reset(view, data["reply"], data["text"])
         case "text":
             return _append(view, data["reply"], data["text"])
         case "reply.finished":
-            return _change(
-                view,
-                data["reply"],
-                state=ReplyState(data["state"]),
-                error=data.get("error"),
-            )
+            return _finish(view, data["reply"], ReplyState(data["state"]), data.get("error"))
         case "tool.started":
             tool = ToolView(data["call"], data["tool"], ToolState.RUNNING)
             return _with_tool(view, data["reply"], tool)
@@ -98,11 +87,30 @@ def fold_all(view: TurnView, events: Iterable[Event]) -> TurnView:
     return view
 
 
-def _change(view: TurnView, reply: str, **changes: object) -> TurnView:
+def view_of(turn: Turn, replies: Iterable[Reply], names: Mapping[VoiceId, str]) -> TurnView:
+    """What readers see of a turn whose events need not be there any more."""
+    views = tuple(
+        ReplyView(reply.id, names.get(reply.voice, ""), reply.state, reply.text, reply.error)
+        for reply in replies
+    )
+    return TurnView(turn.id, turn.state, views, turn.error, turn.number)
+
+
+def _reset(view: TurnView, reply: str, text: str) -> TurnView:
     return replace(
         view,
         replies=tuple(
-            replace(old, **changes) if old.reply == reply else old  # type: ignore[arg-type]
+            replace(old, text=text, state=ReplyState.GENERATING) if old.reply == reply else old
+            for old in view.replies
+        ),
+    )
+
+
+def _finish(view: TurnView, reply: str, state: ReplyState, error: str | None) -> TurnView:
+    return replace(
+        view,
+        replies=tuple(
+            replace(old, state=state, error=error) if old.reply == reply else old
             for old in view.replies
         ),
     )

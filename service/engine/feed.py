@@ -75,12 +75,20 @@ class Feed:
 
     async def append(
         self, session: SessionId, turn: TurnId, epoch: int, events: Sequence[NewEvent]
-    ) -> None:
-        """Append events of a turn that is still ours and wake the followers. Raises Fenced."""
+    ) -> int:
+        """Append events of a turn that is still ours, wake the followers, return the last number.
+
+        Raises Fenced. After StoreDown it is unknown whether they are there: see `newest`.
+        """
         appended = await self._groups.submit(_Batch(session, turn, epoch, events))
         if appended is None:
             raise Fenced("the turn has another holder")
         self.announce({session: appended})
+        return appended[-1].number
+
+    async def newest(self, session: SessionId, turn: TurnId) -> int:
+        """The number of the turn's newest event; 0 when it has none."""
+        return await self._database.read(store.newest, session, turn)
 
     def announce(self, appended: Mapping[SessionId, Sequence[Event]]) -> None:
         """Wake those who follow these sessions; call it after the commit."""
@@ -132,12 +140,8 @@ class Feed:
             if not followers:
                 del self._followers[session]
 
-    async def _read(
-        self, session: SessionId, after: int, turn: TurnId | None
-    ) -> list[Event]:
-        return await self._database.read(
-            store.read, session, after=after, turn=turn, limit=_PAGE
-        )
+    async def _read(self, session: SessionId, after: int, turn: TurnId | None) -> list[Event]:
+        return await self._database.read(store.read, session, after=after, turn=turn, limit=_PAGE)
 
 
 async def _woken(follower: _Follower) -> None:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
-from service.errors import RingbackError
+from service.errors import StoreDown
 from service.store.database import Database
 
 Item = TypeVar("Item")
@@ -60,11 +60,10 @@ class Groups(Generic[Item, Answer]):
 
     async def _commit(self, group: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
-            answers = await self._database.write(
-                self._write, [item for item, _ in group]
-            )
+            answers = await self._database.write(self._write, [item for item, _ in group])
         except Exception as error:
-            if len(group) > 1 and not _hopeless(error):
+            # One by one would fare no better when the database itself is out.
+            if len(group) > 1 and not isinstance(error, StoreDown):
                 for one in group:
                     await self._commit([one])
                 return
@@ -74,11 +73,6 @@ class Groups(Generic[Item, Answer]):
         for (_, future), answer in zip(group, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
-
-
-def _hopeless(error: Exception) -> bool:
-    """Whether one by one would fare no better: the database itself is out."""
-    return isinstance(error, RingbackError) and "cannot be reached" in str(error)
 
 
 def _fail(future: asyncio.Future[Answer], error: Exception) -> None:

@@ -39,6 +39,8 @@ from service.store.tables import turns as turns_table
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+_NO_SESSION = Refusal(RefusalReason.UNKNOWN, "there is no such session")
+_ARCHIVED = Refusal(RefusalReason.ARCHIVED, "the session is archived; restore it first")
 # message.added and turn.queued
 _EVENTS_PER_RING = 2
 _NOTHING = hashlib.sha256(b"").digest()
@@ -82,9 +84,7 @@ class Intake:
         nothing could be stored; then the sender must not be told that it was.
         """
         if self._draining:
-            return Refusal(
-                RefusalReason.DRAINING, "the service is shutting down; try again"
-            )
+            return Refusal(RefusalReason.DRAINING, "the service is shutting down; try again")
         stored = await self._groups.submit(ring)
         outcome = stored.outcome
         if isinstance(outcome, Refusal):
@@ -125,9 +125,7 @@ class Intake:
         new = await self._database.write(_note, received)
         if new:
             self._metrics.rings.labels(channel.value, state.value).inc()
-            log.info(
-                "intake.noted", channel=channel.value, state=state.value, reason=reason
-            )
+            log.info("intake.noted", channel=channel.value, state=state.value, reason=reason)
         return new
 
     async def drain(self) -> None:
@@ -143,9 +141,7 @@ def _note(conn: sa.Connection, received: Received) -> bool:
     return inbox.insert(conn, [received], at=datetime.now(UTC))[0]
 
 
-def _store_group(
-    conn: sa.Connection, rings: Sequence[Ring], *, queue_limit: int
-) -> list[_Stored]:
+def _store_group(conn: sa.Connection, rings: Sequence[Ring], *, queue_limit: int) -> list[_Stored]:
     """Store a group of rings in one transaction.
 
     1. Inbox rows first: they say which rings are new, also against other replicas.
@@ -158,11 +154,7 @@ def _store_group(
     known = inbox.known(
         conn, [one.key for one, new in zip(received, fresh, strict=True) if not new]
     )
-    new = [
-        (ring, one)
-        for ring, one, is_new in zip(rings, received, fresh, strict=True)
-        if is_new
-    ]
+    new = [(ring, one) for ring, one, is_new in zip(rings, received, fresh, strict=True) if is_new]
     found = _sessions_for(conn, [ring for ring, _ in new], at=at)
     full = _full_queues(conn, found, queue_limit)
     answers = _write_turns(conn, new, found, full, at=at)
@@ -206,42 +198,65 @@ class _Place:
     session: SessionId
     newest: int
     is_new: bool
+    untitled: bool = False
 
 
 def _sessions_for(
     conn: sa.Connection, rings: Sequence[Ring], *, at: datetime
-) -> list[_Place]:
+) -> list[_Place | Refusal]:
     """Find or make the session of each ring, in the order of the rings; lock those found."""
-    keys = {ring.session_key for ring in rings if ring.session_key is not None}
-    places: dict[str, _Place] = {}
-    if keys:
-        places = _locked(conn, keys)
-        missing = {
-            ring.session_key: _new_session(ring)
-            for ring in reversed(rings)
-            if ring.session_key is not None and ring.session_key not in places
-        }
-        if missing:
-            sessions.insert(conn, list(missing.values()), at=at, last_event=0)
-            # Also finds a session that another replica made in the meantime.
-            places.update(_locked(conn, missing))
-    alone = [_new_session(ring) for ring in rings if ring.session_key is None]
+    by_id = _existing(conn, {ring.session for ring in rings if ring.session is not None})
+    by_key = _by_key(conn, [ring for ring in rings if _goes_by_key(ring)], at=at)
+    alone = [_new_session(ring) for ring in rings if _goes_alone(ring)]
     sessions.insert(conn, alone, at=at, last_event=_EVENTS_PER_RING)
     fresh = iter(alone)
-    return [
-        _Place(next(fresh).id, 0, is_new=True)
-        if ring.session_key is None
-        else places[ring.session_key]
-        for ring in rings
-    ]
+    places: list[_Place | Refusal] = []
+    for ring in rings:
+        if ring.session is not None:
+            places.append(by_id.get(ring.session, _NO_SESSION))
+        elif ring.session_key is not None:
+            places.append(by_key[ring.session_key])
+        else:
+            places.append(_Place(next(fresh).id, 0, is_new=True))
+    return places
 
 
-def _locked(
-    conn: sa.Connection, keys: Mapping[str, object] | set[str]
-) -> dict[str, _Place]:
+def _goes_by_key(ring: Ring) -> bool:
+    return ring.session is None and ring.session_key is not None
+
+
+def _goes_alone(ring: Ring) -> bool:
+    return ring.session is None and ring.session_key is None
+
+
+def _existing(conn: sa.Connection, ids: set[SessionId]) -> dict[SessionId, _Place | Refusal]:
+    if not ids:
+        return {}
     return {
-        key: _Place(session, newest, is_new=False)
-        for key, (session, newest) in sessions.lock_keys(conn, keys).items()
+        session: _ARCHIVED
+        if one.archived
+        else _Place(session, one.last_event, is_new=False, untitled=one.title is None)
+        for session, one in sessions.lock_ids(conn, ids).items()
+    }
+
+
+def _by_key(conn: sa.Connection, rings: Sequence[Ring], *, at: datetime) -> dict[str, _Place]:
+    first = {ring.session_key: ring for ring in reversed(rings) if ring.session_key is not None}
+    if not first:
+        return {}
+    places = _locked(conn, first)
+    missing = {key: _new_session(ring) for key, ring in first.items() if key not in places}
+    if missing:
+        sessions.insert(conn, list(missing.values()), at=at, last_event=0)
+        # Also finds a session that another replica made in the meantime.
+        places.update(_locked(conn, missing))
+    return places
+
+
+def _locked(conn: sa.Connection, keys: Mapping[str, object] | set[str]) -> dict[str, _Place]:
+    return {
+        key: _Place(one.id, one.last_event, is_new=False, untitled=one.title is None)
+        for key, one in sessions.lock_keys(conn, keys).items()
     }
 
 
@@ -260,10 +275,11 @@ def _new_session(ring: Ring) -> NewSession:
 
 
 def _full_queues(
-    conn: sa.Connection, places: Sequence[_Place], limit: int
+    conn: sa.Connection, places: Sequence[_Place | Refusal], limit: int
 ) -> dict[SessionId, int]:
     """How many more turns each session that existed before may queue."""
-    old = list({place.session for place in places if not place.is_new and place.newest})
+    found = [place for place in places if isinstance(place, _Place)]
+    old = list({place.session for place in found if not place.is_new and place.newest})
     waiting = turns.queued_counts(conn, old)
     return {session: limit - waiting.get(session, 0) for session in old}
 
@@ -271,7 +287,7 @@ def _full_queues(
 def _write_turns(
     conn: sa.Connection,
     new: Sequence[tuple[Ring, Received]],
-    places: Sequence[_Place],
+    places: Sequence[_Place | Refusal],
     room: dict[SessionId, int],
     *,
     at: datetime,
@@ -279,17 +295,24 @@ def _write_turns(
     answers: dict[inbox.Key, _Stored] = {}
     message_rows, turn_rows = [], []
     numbered: dict[SessionId, list[Event]] = {}
+    titles: dict[SessionId, str] = {}
     for (ring, received), place in zip(new, places, strict=True):
+        if isinstance(place, Refusal):
+            answers[received.key] = _Stored(place)
+            continue
         if room.get(place.session, 1) <= 0:
             answers[received.key] = _Stored(_queue_full())
             continue
         if place.session in room:
             room[place.session] -= 1
         turn = received.turn
-        assert turn is not None  # noqa: S101 - _received gave it one
+        assert turn is not None
         text = clean(ring.text)
         first = place.newest + 1
         place.newest += _EVENTS_PER_RING
+        title = title_of(ring.title or ring.text)
+        if place.untitled and title:
+            titles.setdefault(place.session, title)
         message_rows.append(_message_row(ring, turn, place.session, first, text, at))
         turn_rows.append(_turn_row(ring, turn, place.session, first, at))
         mine = _events(ring, turn, first, text, at)
@@ -307,18 +330,14 @@ def _write_turns(
     insert_many(conn, turns_table, turn_rows)
     insert_many(conn, messages_table, message_rows)
     events.store(conn, numbered)
-    events.advance(
-        conn,
-        {place.session: place.newest for place in places if not place.is_new},
-        at=at,
-    )
+    old = [place for place in places if isinstance(place, _Place) and not place.is_new]
+    events.advance(conn, {place.session: place.newest for place in old}, at=at)
+    sessions.give_titles(conn, titles)
     return answers
 
 
 def _queue_full() -> Refusal:
-    return Refusal(
-        RefusalReason.QUEUE_FULL, "too many messages of this session wait already"
-    )
+    return Refusal(RefusalReason.QUEUE_FULL, "too many messages of this session wait already")
 
 
 def _message_row(
@@ -362,9 +381,7 @@ def _addresses(addresses: Sequence[Address]) -> list[list[str]]:
     return [[address.channel.value, address.spot] for address in addresses]
 
 
-def _events(
-    ring: Ring, turn: TurnId, first: int, text: str, at: datetime
-) -> list[Event]:
+def _events(ring: Ring, turn: TurnId, first: int, text: str, at: datetime) -> list[Event]:
     message = {
         "number": first,
         "role": ring.role.value,
@@ -379,9 +396,7 @@ def _events(
     return events.number(new, first - 1, at)
 
 
-def _repeat_of(
-    first: _Stored, stored: Received, ring: Ring, received: Received
-) -> _Stored:
+def _repeat_of(first: _Stored, stored: Received, ring: Ring, received: Received) -> _Stored:
     if isinstance(first.outcome, Refusal):
         return first
     known = inbox.Known(
@@ -397,15 +412,9 @@ def _repeat_of(
 def _repeat(known: inbox.Known | None, ring: Ring, received: Received) -> _Stored:
     if known is None or known.turn is None or known.session is None:
         reason = known.reason if known else None
-        return _Stored(
-            Refusal(RefusalReason.IGNORED, reason or "it was received before")
-        )
+        return _Stored(Refusal(RefusalReason.IGNORED, reason or "it was received before"))
     if ring.strict_body and known.digest != received.digest:
         return _Stored(
-            Refusal(
-                RefusalReason.KEY_REUSED, "this key was used with another body before"
-            )
+            Refusal(RefusalReason.KEY_REUSED, "this key was used with another body before")
         )
-    return _Stored(
-        Accepted(known.turn, known.session, max(known.number - 1, 1), duplicate=True)
-    )
+    return _Stored(Accepted(known.turn, known.session, max(known.number - 1, 1), duplicate=True))

@@ -24,9 +24,7 @@ class Metrics:
             ("channel", "reason"),
             registry=self.registry,
         )
-        self.turns = Counter(
-            "ringback_turns", "Turns settled", ("state",), registry=self.registry
-        )
+        self.turns = Counter("ringback_turns", "Turns settled", ("state",), registry=self.registry)
         self.turn_seconds = Histogram(
             "ringback_turn_seconds",
             "Busy time of turns",

@@ -6,7 +6,8 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -16,7 +17,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.errors import DatabaseBusy, StoreError
+from service.errors import DatabaseBusy, StoreDown, StoreError
 from service.store.sql import now
 
 P = ParamSpec("P")
@@ -59,11 +60,7 @@ class Database:
     @property
     def lock_path(self) -> Path | None:
         """Where a SQLite file is locked by its one process; None on PostgreSQL and in memory."""
-        if (
-            not self.is_sqlite
-            or not self.url.database
-            or self.url.database == ":memory:"
-        ):
+        if not self.is_sqlite or not self.url.database or self.url.database == ":memory:":
             return None
         return Path(f"{self.url.database}.lock")
 
@@ -74,9 +71,7 @@ class Database:
             return
         self._take_file()
         if sqlite3.sqlite_version_info < SAFE_SQLITE:
-            log.info(
-                "store.sqlite_old", version=sqlite3.sqlite_version, wanted="3.51.3"
-            )
+            log.info("store.sqlite_old", version=sqlite3.sqlite_version, wanted="3.51.3")
         self._writer = await self._engine.connect()
 
     async def close(self) -> None:
@@ -127,6 +122,25 @@ class Database:
         except (DBAPIError, OSError) as error:
             raise _translated(error) from error
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Transaction]:
+        """One write transaction over several steps; committed at the end unless it raised.
+
+        Keep it short: on SQLite every other writer waits. Raises StoreError.
+        """
+        try:
+            if not self.is_sqlite:
+                async with self._engine.begin() as conn:
+                    yield Transaction(conn)
+                return
+            async with self._writing:
+                if self._writer is None:
+                    raise StoreError("the database is closed")
+                async with self._writer.begin():
+                    yield Transaction(self._writer)
+        except (DBAPIError, OSError) as error:
+            raise _translated(error) from error
+
     async def now(self) -> datetime:
         """The database's clock, so that replicas with wrong clocks agree on what is due."""
         return await self.read(_clock)
@@ -142,7 +156,7 @@ class Database:
                 async with self._engine.begin() as conn:
                     return await conn.run_sync(work, *args, **kwargs)
             except OSError as error:
-                raise StoreError(f"the database cannot be reached: {error}") from error
+                raise StoreDown(f"the database cannot be reached: {error}") from error
         async with self._writing:
             if self._writer is None:
                 raise StoreError("the database is closed")
@@ -177,6 +191,22 @@ class Database:
             ) from None
 
 
+class Transaction:
+    """Runs plain functions of a connection inside one transaction."""
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def run(
+        self,
+        work: Callable[Concatenate[sa.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run one step and return its result."""
+        return await _finish(self._conn.run_sync(work, *args, **kwargs))
+
+
 async def _finish(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` to its end even when the caller is cancelled meanwhile, then be cancelled."""
     task = asyncio.ensure_future(work)
@@ -189,7 +219,7 @@ async def _finish(work: Coroutine[Any, Any, T]) -> T:
 
 def _translated(error: Exception) -> StoreError:
     if isinstance(error, (OperationalError, InterfaceError)):
-        return StoreError(f"the database cannot be reached: {error.orig}")
+        return StoreDown(f"the database cannot be reached: {error.orig}")
     return StoreError(f"the database refused a statement: {error}")
 
 
@@ -202,9 +232,7 @@ def _ping(conn: sa.Connection) -> None:
 
 
 def _sqlite_engine(url: sa.URL, *, readonly: bool) -> AsyncEngine:
-    engine = create_async_engine(
-        url, pool_size=_READERS if readonly else 1, max_overflow=0
-    )
+    engine = create_async_engine(url, pool_size=_READERS if readonly else 1, max_overflow=0)
     begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
 
     @sa.event.listens_for(engine.sync_engine, "connect")

@@ -35,7 +35,7 @@ class NewDelivery:
     text: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     ordered: bool = False
-    """Whether it waits for earlier ordered deliveries to the same address."""
+    """Whether it waits for earlier ordered ones of its session to the same address."""
 
 
 def insert(conn: sa.Connection, new: Sequence[NewDelivery], *, at: datetime) -> None:
@@ -51,9 +51,7 @@ def insert(conn: sa.Connection, new: Sequence[NewDelivery], *, at: datetime) -> 
                 "turn_id": one.turn,
                 "channel": one.address.channel.value,
                 "spot": one.address.spot,
-                "lane": f"{one.address.channel.value} {one.address.spot}"
-                if one.ordered
-                else None,
+                "lane": _lane(one) if one.ordered else None,
                 "text": one.text,
                 "options": dict(one.options),
                 "state": DeliveryState.PENDING.value,
@@ -67,22 +65,25 @@ def insert(conn: sa.Connection, new: Sequence[NewDelivery], *, at: datetime) -> 
     )
 
 
+def _lane(one: NewDelivery) -> str:
+    return f"{one.session} {one.address.channel.value} {one.address.spot}"
+
+
 def claim(
-    conn: sa.Connection, *, owner: str, lease: timedelta, limit: int
+    conn: sa.Connection, *, owner: str, lease: timedelta, limit: int, channels: Sequence[str]
 ) -> list[Delivery]:
-    """Take up to `limit` due deliveries, each the oldest unfinished one of its lane."""
+    """Take up to `limit` due deliveries to `channels`, each the oldest unfinished of its lane."""
     one, older = deliveries.alias("one"), deliveries.alias("older")
     head = (
         sa.select(one.c.id)
         .where(
             one.c.state == DeliveryState.PENDING.value,
             one.c.due_at <= now(),
+            one.c.channel.in_(channels),
             ~sa.exists().where(
                 older.c.lane == one.c.lane,
                 older.c.id < one.c.id,
-                older.c.state.in_(
-                    (DeliveryState.PENDING.value, DeliveryState.SENDING.value)
-                ),
+                older.c.state.in_((DeliveryState.PENDING.value, DeliveryState.SENDING.value)),
             ),
         )
         .order_by(one.c.due_at)
@@ -91,9 +92,7 @@ def claim(
     )
     rows = conn.execute(
         deliveries.update()
-        .where(
-            deliveries.c.id.in_(head), deliveries.c.state == DeliveryState.PENDING.value
-        )
+        .where(deliveries.c.id.in_(head), deliveries.c.state == DeliveryState.PENDING.value)
         .values(
             state=DeliveryState.SENDING.value,
             owner=owner,
@@ -129,9 +128,8 @@ def settle(
     conn: sa.Connection,
     delivery: DeliveryId,
     epoch: int,
-    *,
     to: DeliveryState,
-    **values: object,
+    values: Mapping[str, object],
 ) -> None:
     """Move a delivery out of `sending`. Raises Fenced when it has another holder."""
     if to not in DELIVERY_MOVES[DeliveryState.SENDING]:
@@ -139,10 +137,25 @@ def settle(
     result = conn.execute(
         deliveries.update()
         .where(*_held(delivery, epoch))
-        .values(state=to.value, owner=None, lease_until=None, **values)
+        .values({"state": to.value, "owner": None, "lease_until": None, **values})
     )
     if result.rowcount != 1:
         raise Fenced("the delivery has another holder")
+
+
+def hand_over(conn: sa.Connection, delivery: DeliveryId, epoch: int) -> None:
+    """Put a delivery back for the next holder without spending the attempt."""
+    conn.execute(
+        deliveries.update()
+        .where(*_held(delivery, epoch))
+        .values(
+            state=DeliveryState.PENDING.value,
+            owner=None,
+            lease_until=None,
+            epoch=deliveries.c.epoch + 1,
+            attempt=deliveries.c.attempt - 1,
+        )
+    )
 
 
 def rescue(conn: sa.Connection, *, limit: int) -> int:
@@ -173,9 +186,7 @@ def parts(conn: sa.Connection, delivery: DeliveryId) -> list[Part]:
     return [Part(row.number, row.external_id) for row in rows]
 
 
-def open_part(
-    conn: sa.Connection, delivery: DeliveryId, epoch: int, number: int
-) -> None:
+def open_part(conn: sa.Connection, delivery: DeliveryId, epoch: int, number: int) -> None:
     """Note that part `number` is about to be opened. Raises Fenced."""
     _fence(conn, delivery, epoch)
     conn.execute(
@@ -191,16 +202,12 @@ def opened_part(
     _fence(conn, delivery, epoch)
     conn.execute(
         delivery_parts.update()
-        .where(
-            delivery_parts.c.delivery_id == delivery, delivery_parts.c.number == number
-        )
+        .where(delivery_parts.c.delivery_id == delivery, delivery_parts.c.number == number)
         .values(external_id=external_id)
     )
 
 
-def forget_part(
-    conn: sa.Connection, delivery: DeliveryId, epoch: int, number: int
-) -> None:
+def forget_part(conn: sa.Connection, delivery: DeliveryId, epoch: int, number: int) -> None:
     """Drop a part that was surely not opened. Raises Fenced."""
     _fence(conn, delivery, epoch)
     conn.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,9 +18,7 @@ def append(
 ) -> dict[SessionId, list[Event]]:
     """Number and store `new` events of several sessions; locks the sessions in id order."""
     newest = lock(conn, new)
-    appended = {
-        session: number(new[session], newest[session], at) for session in newest
-    }
+    appended = {session: number(new[session], newest[session], at) for session in newest}
     advance(
         conn,
         {session: newest[session] + len(new[session]) for session in newest},
@@ -48,19 +47,14 @@ def number(new: Sequence[NewEvent], newest: int, at: datetime) -> list[Event]:
     ]
 
 
-def advance(
-    conn: sa.Connection, newest: Mapping[SessionId, int], *, at: datetime
-) -> None:
+def advance(conn: sa.Connection, newest: Mapping[SessionId, int], *, at: datetime) -> None:
     """Note the newest number of sessions whose rows are locked."""
     if newest:
         conn.execute(
             sessions.update()
             .where(sessions.c.id == sa.bindparam("session"))
             .values(last_event=sa.bindparam("newest"), active_at=at),
-            [
-                {"session": session, "newest": number}
-                for session, number in newest.items()
-            ],
+            [{"session": session, "newest": number} for session, number in newest.items()],
         )
 
 
@@ -101,24 +95,35 @@ def read(
     )
     if turn is not None:
         query = query.where(events.c.turn_id == turn)
-    return [
-        Event(
-            row.number,
-            row.kind,
-            TurnId(row.turn_id) if row.turn_id else None,
-            row.data,
-            row.at,
-        )
-        for row in conn.execute(query)
-    ]
+    return [_event(row) for row in conn.execute(query)]
+
+
+def of_turn(conn: sa.Connection, session: SessionId, turn: TurnId) -> list[Event]:
+    """Every event of a turn that is still there, oldest first."""
+    query = (
+        sa.select(events)
+        .where(events.c.session_id == session, events.c.turn_id == turn)
+        .order_by(events.c.number)
+    )
+    return [_event(row) for row in conn.execute(query)]
+
+
+def _event(row: sa.Row[Any]) -> Event:
+    turn = TurnId(row.turn_id) if row.turn_id else None
+    return Event(row.number, row.kind, turn, row.data, row.at)
+
+
+def newest(conn: sa.Connection, session: SessionId, turn: TurnId) -> int:
+    """The number of the turn's newest event; 0 when it has none."""
+    query = sa.select(sa.func.max(events.c.number)).where(
+        events.c.session_id == session, events.c.turn_id == turn
+    )
+    return conn.scalar(query) or 0
 
 
 def pruned_to(conn: sa.Connection, session: SessionId) -> int:
     """The newest number whose event is gone; 0 when all are there."""
-    return (
-        conn.scalar(sa.select(sessions.c.pruned_to).where(sessions.c.id == session))
-        or 0
-    )
+    return conn.scalar(sa.select(sessions.c.pruned_to).where(sessions.c.id == session)) or 0
 
 
 def prune(conn: sa.Connection, *, before: datetime, limit: int) -> int:

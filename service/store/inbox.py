@@ -46,9 +46,7 @@ class Known:
     reason: str | None
 
 
-def insert(
-    conn: sa.Connection, received: Sequence[Received], *, at: datetime
-) -> list[bool]:
+def insert(conn: sa.Connection, received: Sequence[Received], *, at: datetime) -> list[bool]:
     """Store what is new; say for each, in order, whether it was."""
     rows = {
         one.key: {
@@ -64,14 +62,9 @@ def insert(
         }
         for one in reversed(received)
     }
-    statement = insert_new(
-        conn, inbox, inbox.c.channel, inbox.c.source, inbox.c.event_key
-    )
+    statement = insert_new(conn, inbox, inbox.c.channel, inbox.c.source, inbox.c.event_key)
     # Sorted, so that two replicas that offer the same keys wait for each other in one order.
-    stored = {
-        tuple(row)
-        for row in conn.execute(statement, [rows[key] for key in sorted(rows)])
-    }
+    stored = {tuple(row) for row in conn.execute(statement, [rows[key] for key in sorted(rows)])}
     new = []
     for one in received:
         new.append(one.key in stored)
@@ -110,15 +103,26 @@ def forget(conn: sa.Connection, keys: Sequence[Key]) -> None:
         )
 
 
-def prune(conn: sa.Connection, *, before: datetime, limit: int) -> int:
-    """Drop rows received before `before`, at most `limit`; quarantined ones stay."""
+def drop_bodies(conn: sa.Connection, *, before: datetime, limit: int) -> int:
+    """Empty the bodies of rows received before `before`, at most `limit`.
+
+    The rows stay: their keys are what makes a late repeat harmless. Quarantined ones keep their
+    bodies, because nothing else holds what was in them.
+    """
     old = (
         sa.select(inbox.c.channel, inbox.c.source, inbox.c.event_key)
         .where(
-            inbox.c.received_at < before, inbox.c.state != InboxState.QUARANTINED.value
+            inbox.c.received_at < before,
+            inbox.c.body != b"",
+            inbox.c.state != InboxState.QUARANTINED.value,
         )
         .limit(limit)
     )
     keys = [tuple(row) for row in conn.execute(old)]
-    forget(conn, keys)
+    if keys:
+        conn.execute(
+            inbox.update()
+            .where(sa.tuple_(inbox.c.channel, inbox.c.source, inbox.c.event_key).in_(keys))
+            .values(body=b"")
+        )
     return len(keys)

@@ -12,9 +12,7 @@ from service.store.tables import leases
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def acquire(
-    conn: sa.Connection, name: str, *, owner: str, lease: timedelta
-) -> int | None:
+def acquire(conn: sa.Connection, name: str, *, owner: str, lease: timedelta) -> int | None:
     """Take the lease when it is free or over; return its epoch, None when somebody holds it."""
     conn.execute(
         insert_new(conn, leases),

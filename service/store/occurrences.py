@@ -38,16 +38,14 @@ class Occurrence:
     reason: str | None
     turn: TurnId | None
     session: SessionId | None
+    created_at: datetime
     finished_at: datetime | None
 
 
 def stored_tasks(conn: sa.Connection) -> dict[str, StoredTask]:
     """Every task by name."""
     rows = conn.execute(sa.select(tasks).order_by(tasks.c.name))
-    return {
-        row.name: StoredTask(row.name, row.schedule, row.next_at, row.enabled)
-        for row in rows
-    }
+    return {row.name: StoredTask(row.name, row.schedule, row.next_at, row.enabled) for row in rows}
 
 
 def define(
@@ -60,12 +58,7 @@ def define(
 ) -> None:
     """Store a task as the configuration has it now."""
     values = {"schedule": schedule, "next_at": next_at, "enabled": enabled}
-    if (
-        conn.execute(
-            tasks.update().where(tasks.c.name == name).values(**values)
-        ).rowcount
-        == 0
-    ):
+    if conn.execute(tasks.update().where(tasks.c.name == name).values(**values)).rowcount == 0:
         conn.execute(insert_new(conn, tasks), [{"name": name, **values}])
 
 
@@ -75,14 +68,10 @@ def drop(conn: sa.Connection, names: Sequence[str]) -> None:
         conn.execute(tasks.delete().where(tasks.c.name.in_(names)))
 
 
-def advance(
-    conn: sa.Connection, name: str, *, seen: datetime, next_at: datetime | None
-) -> bool:
+def advance(conn: sa.Connection, name: str, *, seen: datetime, next_at: datetime | None) -> bool:
     """Move a task on from the instant `seen`; False when somebody else did."""
     result = conn.execute(
-        tasks.update()
-        .where(tasks.c.name == name, tasks.c.next_at == seen)
-        .values(next_at=next_at)
+        tasks.update().where(tasks.c.name == name, tasks.c.next_at == seen).values(next_at=next_at)
     )
     return result.rowcount == 1
 
@@ -135,6 +124,32 @@ def move(
     return result.rowcount == 1
 
 
+def finish(
+    conn: sa.Connection, occurrence: OccurrenceId, *, failed: str | None, at: datetime
+) -> None:
+    """Note that the turn of an occurrence ended; `failed` says why it did not succeed."""
+    move(
+        conn,
+        occurrence,
+        old=OccurrenceState.QUEUED,
+        new=OccurrenceState.FAILED if failed else OccurrenceState.DONE,
+        finished_at=at,
+        reason=failed,
+    )
+
+
+def skip(conn: sa.Connection, occurrence: OccurrenceId, *, reason: str, at: datetime) -> None:
+    """Note that an occurrence that was due gets no turn after all."""
+    move(
+        conn,
+        occurrence,
+        old=OccurrenceState.DUE,
+        new=OccurrenceState.SKIPPED,
+        finished_at=at,
+        reason=reason,
+    )
+
+
 def due(conn: sa.Connection, *, limit: int = 100) -> list[Occurrence]:
     """Occurrences that were recorded and have no turn yet, oldest first."""
     rows = conn.execute(
@@ -146,9 +161,7 @@ def due(conn: sa.Connection, *, limit: int = 100) -> list[Occurrence]:
     return [_occurrence(row) for row in rows]
 
 
-def under_way(
-    conn: sa.Connection, task: str, *, besides: OccurrenceId | None = None
-) -> bool:
+def under_way(conn: sa.Connection, task: str, *, besides: OccurrenceId | None = None) -> bool:
     """Whether the task has another occurrence that is due or whose turn is not finished."""
     states = (OccurrenceState.QUEUED.value, OccurrenceState.DUE.value)
     query = sa.select(occurrences.c.id).where(
@@ -180,5 +193,6 @@ def _occurrence(row: sa.Row[Any]) -> Occurrence:
         reason=row.reason,
         turn=TurnId(row.turn_id) if row.turn_id else None,
         session=SessionId(row.session_id) if row.session_id else None,
+        created_at=row.created_at,
         finished_at=row.finished_at,
     )

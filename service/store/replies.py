@@ -83,9 +83,7 @@ def finish(
 
 def of_turn(conn: sa.Connection, turn: TurnId) -> list[Reply]:
     """The replies of a turn in the order they began."""
-    rows = conn.execute(
-        sa.select(replies).where(replies.c.turn_id == turn).order_by(replies.c.id)
-    )
+    rows = conn.execute(sa.select(replies).where(replies.c.turn_id == turn).order_by(replies.c.id))
     return [_reply(row) for row in rows]
 
 
@@ -166,9 +164,7 @@ def iterations_of(conn: sa.Connection, reply: ReplyId) -> list[StoredIteration]:
         stored = StoredCall(call, row.ordinal, ToolState(row.state), row.result)
         calls.setdefault(row.iteration, []).append(stored)
     rows = conn.execute(
-        sa.select(iterations)
-        .where(iterations.c.reply_id == reply)
-        .order_by(iterations.c.number)
+        sa.select(iterations).where(iterations.c.reply_id == reply).order_by(iterations.c.number)
     )
     return [
         StoredIteration(

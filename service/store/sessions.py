@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -79,9 +79,7 @@ def _insert_rows(
     conn: sa.Connection, new: Sequence[NewSession], *, at: datetime, last_event: int
 ) -> set[SessionId]:
     free = [one for one in new if one.key is None]
-    keyed = sorted(
-        (one for one in new if one.key is not None), key=lambda one: str(one.key)
-    )
+    keyed = sorted((one for one in new if one.key is not None), key=lambda one: str(one.key))
     insert_many(conn, sessions, [_session_row(one, at, last_event) for one in free])
     made = {one.id for one in free}
     if keyed:
@@ -124,26 +122,36 @@ def _voice_row(one: NewSession, at: datetime) -> dict[str, object]:
     }
 
 
-def lock_keys(
-    conn: sa.Connection, keys: Iterable[str]
-) -> dict[str, tuple[SessionId, int]]:
-    """Lock the sessions with these keys, in id order; return id and newest number by key."""
-    rows = conn.execute(
-        sa.select(sessions.c.key, sessions.c.id, sessions.c.last_event)
-        .where(sessions.c.key.in_(list(keys)))
-        .order_by(sessions.c.id)
-        .with_for_update()
-    )
-    return {row.key: (SessionId(row.id), row.last_event) for row in rows}
+def lock_keys(conn: sa.Connection, keys: Iterable[str]) -> dict[str, Session]:
+    """Lock the sessions with these keys, in id order; return them by key."""
+    found = _lock(conn, sessions.c.key.in_(list(keys)))
+    return {one.key: one for one in found if one.key is not None}
+
+
+def lock_ids(conn: sa.Connection, ids: Iterable[SessionId]) -> dict[SessionId, Session]:
+    """Lock these sessions in id order; return those that exist."""
+    return {one.id: one for one in _lock(conn, sessions.c.id.in_(list(ids)))}
+
+
+def _lock(conn: sa.Connection, which: sa.ColumnElement[bool]) -> list[Session]:
+    query = sa.select(sessions).where(which).order_by(sessions.c.id).with_for_update()
+    return [_session(row) for row in conn.execute(query)]
+
+
+def give_titles(conn: sa.Connection, titles: Mapping[SessionId, str]) -> None:
+    """Name sessions that have no title yet."""
+    for session, title in titles.items():
+        conn.execute(
+            sessions.update()
+            .where(sessions.c.id == session, sessions.c.title.is_(None))
+            .values(title=title)
+        )
 
 
 def release_key(conn: sa.Connection, key: str) -> SessionId | None:
     """Take the key away from its session, which keeps its history; return that session."""
     row = conn.execute(
-        sessions.update()
-        .where(sessions.c.key == key)
-        .values(key=None)
-        .returning(sessions.c.id)
+        sessions.update().where(sessions.c.key == key).values(key=None).returning(sessions.c.id)
     ).first()
     return SessionId(row.id) if row else None
 
@@ -160,25 +168,19 @@ def get(conn: sa.Connection, session: SessionId) -> Session | None:
     return _session(row) if row else None
 
 
-def newest(
-    conn: sa.Connection, *, limit: int, home: Address | None = None
-) -> list[Session]:
+def newest(conn: sa.Connection, *, limit: int, home: Address | None = None) -> list[Session]:
     """Sessions, the most recently active first; with `home` only those of that address."""
     query = sa.select(sessions).where(sessions.c.archived_at.is_(None))
     if home is not None:
         query = query.where(sessions.c.home == home_text(home))
-    query = query.order_by(sessions.c.active_at.desc(), sessions.c.id.desc()).limit(
-        limit
-    )
+    query = query.order_by(sessions.c.active_at.desc(), sessions.c.id.desc()).limit(limit)
     return [_session(row) for row in conn.execute(query)]
 
 
 def voices_of(conn: sa.Connection, session: SessionId) -> list[Voice]:
     """The voices of a session in their order."""
     rows = conn.execute(
-        sa.select(voices)
-        .where(voices.c.session_id == session)
-        .order_by(voices.c.position)
+        sa.select(voices).where(voices.c.session_id == session).order_by(voices.c.position)
     )
     return [
         Voice(
@@ -210,9 +212,7 @@ def conversation(
     return [_message(row) for row in reversed(rows.all())]
 
 
-def history(
-    conn: sa.Connection, session: SessionId, *, after: int, limit: int
-) -> list[Message]:
+def history(conn: sa.Connection, session: SessionId, *, after: int, limit: int) -> list[Message]:
     """Messages in the order they were stored, after number `after`."""
     rows = conn.execute(
         sa.select(messages)
@@ -221,6 +221,29 @@ def history(
         .limit(limit)
     )
     return [_message(row) for row in rows]
+
+
+def add_message(
+    conn: sa.Connection, session: SessionId, message: Message, *, turn_number: int
+) -> None:
+    """Store a message beside the event that tells of it."""
+    conn.execute(
+        messages.insert(),
+        [
+            {
+                "session_id": session,
+                "number": message.number,
+                "turn_number": turn_number,
+                "turn_id": message.turn,
+                "role": message.role.value,
+                "author": message.author,
+                "voice_id": message.voice,
+                "text": message.text,
+                "status": message.status,
+                "created_at": message.at,
+            }
+        ],
+    )
 
 
 def _message(row: sa.Row[tuple[object, ...]]) -> Message:

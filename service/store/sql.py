@@ -18,23 +18,15 @@ class Instant(sa.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(
-        self, value: datetime | None, dialect: sa.Dialect
-    ) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """Drop the zone for SQLite, which has none; refuse a naive value."""
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError("instants must be aware")
-        return (
-            value
-            if dialect.name == "postgresql"
-            else value.astimezone(UTC).replace(tzinfo=None)
-        )
+        return value if dialect.name == "postgresql" else value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(
-        self, value: datetime | None, dialect: sa.Dialect
-    ) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """Give the zone back."""
         if value is None or value.tzinfo is not None:
             return value
@@ -78,9 +70,7 @@ def insert_new(
     return statement.returning(*returning) if returning else statement
 
 
-def insert_many(
-    conn: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
-) -> None:
+def insert_many(conn: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert `rows`, which all have the same keys; nothing happens when there are none."""
     if rows:
         conn.execute(table.insert(), rows)

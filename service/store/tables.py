@@ -177,9 +177,7 @@ replies = sa.Table(
     "replies",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    sa.Column(
-        "turn_id", Id, sa.ForeignKey("turns.id", ondelete="CASCADE"), nullable=False
-    ),
+    sa.Column("turn_id", Id, sa.ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
     sa.Column("voice_id", Id, nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
@@ -195,9 +193,7 @@ replies = sa.Table(
 iterations = sa.Table(
     "iterations",
     metadata,
-    sa.Column(
-        "reply_id", Id, sa.ForeignKey("replies.id", ondelete="CASCADE"), nullable=False
-    ),
+    sa.Column("reply_id", Id, sa.ForeignKey("replies.id", ondelete="CASCADE"), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("thinking", sa.Text, nullable=False),
@@ -211,9 +207,7 @@ iterations = sa.Table(
 tool_calls = sa.Table(
     "tool_calls",
     metadata,
-    sa.Column(
-        "reply_id", Id, sa.ForeignKey("replies.id", ondelete="CASCADE"), nullable=False
-    ),
+    sa.Column("reply_id", Id, sa.ForeignKey("replies.id", ondelete="CASCADE"), nullable=False),
     sa.Column("iteration", sa.Integer, nullable=False),
     sa.Column("ordinal", sa.Integer, nullable=False),
     # The provider's own id of the call, to answer it with.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,17 +26,10 @@ from service.store.tables import turns
 _ACTIVE = tuple(sorted(state.value for state in TURN_ACTIVE))
 
 
-def claim(
-    conn: sa.Connection,
-    *,
-    owner: str,
-    lease: timedelta,
-    limit: int,
-    session: SessionId | None,
-) -> list[Turn]:
+def claim(conn: sa.Connection, *, owner: str, lease: timedelta, limit: int) -> list[Turn]:
     """Take up to `limit` due turns, each the oldest unfinished one of its session.
 
-    With `session` only turns of that session. The claim counts as an attempt.
+    The claim counts as an attempt.
     """
     turn, older = turns.alias("turn"), turns.alias("older")
     head = (
@@ -53,8 +47,6 @@ def claim(
         .limit(limit)
         .with_for_update(skip_locked=True, of=turn)
     )
-    if session is not None:
-        head = head.where(turn.c.session_id == session)
     rows = conn.execute(
         turns.update()
         .where(turns.c.id.in_(head), turns.c.state == TurnState.QUEUED.value)
@@ -99,9 +91,7 @@ def fence_many(
     return held
 
 
-def renew(
-    conn: sa.Connection, held: dict[TurnId, int], *, lease: timedelta
-) -> dict[TurnId, bool]:
+def renew(conn: sa.Connection, held: dict[TurnId, int], *, lease: timedelta) -> dict[TurnId, bool]:
     """Extend leases that are still ours; return stop requests by turn for those that are."""
     if not held:
         return {}
@@ -127,7 +117,29 @@ def move(conn: sa.Connection, turn: TurnId, *, to: TurnState, **values: object) 
     )
 
 
-def hand_over(conn: sa.Connection, turn: TurnId, epoch: int) -> None:
+def finish(
+    conn: sa.Connection,
+    turn: TurnId,
+    *,
+    state: TurnState,
+    error: str | None,
+    processing: timedelta,
+    usage: Usage,
+    at: datetime,
+) -> None:
+    """End a turn that this transaction has fenced."""
+    move(
+        conn,
+        turn,
+        to=state,
+        error=error,
+        processing_ms=_milliseconds(processing),
+        usage=asdict(usage),
+        finished_at=at,
+    )
+
+
+def hand_over(conn: sa.Connection, turn: TurnId, epoch: int, *, processing: timedelta) -> None:
     """Put a running turn back for the next holder without spending the attempt."""
     conn.execute(
         turns.update()
@@ -142,6 +154,7 @@ def hand_over(conn: sa.Connection, turn: TurnId, epoch: int) -> None:
             lease_until=None,
             epoch=turns.c.epoch + 1,
             attempt=turns.c.attempt - 1,
+            processing_ms=_milliseconds(processing),
         )
     )
 
@@ -156,9 +169,7 @@ def orphaned(conn: sa.Connection, *, limit: int) -> list[Turn]:
     return _lock_running(conn, sa.true(), limit)
 
 
-def _lock_running(
-    conn: sa.Connection, which: sa.ColumnElement[bool], limit: int
-) -> list[Turn]:
+def _lock_running(conn: sa.Connection, which: sa.ColumnElement[bool], limit: int) -> list[Turn]:
     rows = conn.execute(
         sa.select(turns)
         .where(turns.c.state == TurnState.RUNNING.value, which)
@@ -217,17 +228,13 @@ def active(conn: sa.Connection, session: SessionId) -> list[Turn]:
     return [_turn(row) for row in rows]
 
 
-def queued_counts(
-    conn: sa.Connection, sessions: Sequence[SessionId]
-) -> dict[SessionId, int]:
+def queued_counts(conn: sa.Connection, sessions: Sequence[SessionId]) -> dict[SessionId, int]:
     """How many turns wait in each of these sessions."""
     if not sessions:
         return {}
     rows = conn.execute(
         sa.select(turns.c.session_id, sa.func.count())
-        .where(
-            turns.c.session_id.in_(sessions), turns.c.state == TurnState.QUEUED.value
-        )
+        .where(turns.c.session_id.in_(sessions), turns.c.state == TurnState.QUEUED.value)
         .group_by(turns.c.session_id)
     )
     return {SessionId(row[0]): row[1] for row in rows}
@@ -262,9 +269,7 @@ def spent(conn: sa.Connection, session: SessionId) -> tuple[timedelta, Usage]:
     """Processing time and usage of all turns of a session."""
     total, usage = 0, Usage()
     rows = conn.execute(
-        sa.select(turns.c.processing_ms, turns.c.usage).where(
-            turns.c.session_id == session
-        )
+        sa.select(turns.c.processing_ms, turns.c.usage).where(turns.c.session_id == session)
     )
     for row in rows:
         total += row.processing_ms
@@ -275,6 +280,10 @@ def spent(conn: sa.Connection, session: SessionId) -> tuple[timedelta, Usage]:
 def _check(old: TurnState, new: TurnState) -> None:
     if new not in TURN_MOVES[old]:
         raise ValueError(f"a turn cannot go from {old} to {new}")
+
+
+def _milliseconds(span: timedelta) -> int:
+    return round(span.total_seconds() * 1000)
 
 
 def _usage(stored: dict[str, Any] | None) -> Usage:
@@ -293,13 +302,12 @@ def _turn(row: sa.Row[Any]) -> Turn:
         attempt=row.attempt,
         epoch=row.epoch,
         created_at=row.created_at,
-        answer_to=tuple(
-            Address(Channel(channel), spot) for channel, spot in row.answer_to
-        ),
+        answer_to=tuple(Address(Channel(channel), spot) for channel, spot in row.answer_to),
         occurrence=OccurrenceId(row.occurrence_id) if row.occurrence_id else None,
         started_at=row.started_at,
         finished_at=row.finished_at,
         error=row.error,
         processing=timedelta(milliseconds=row.processing_ms),
         usage=_usage(row.usage),
+        stop_requested=row.stop_requested_at is not None,
     )

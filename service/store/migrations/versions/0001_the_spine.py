@@ -43,9 +43,7 @@ def create_tables() -> None:
             "state IN ('accepted', 'ignored', 'quarantined')",
             name=op.f("ck_inbox_state"),
         ),
-        sa.PrimaryKeyConstraint(
-            "channel", "source", "event_key", name=op.f("pk_inbox")
-        ),
+        sa.PrimaryKeyConstraint("channel", "source", "event_key", name=op.f("pk_inbox")),
     )
     with op.batch_alter_table("inbox", schema=None) as batch_op:
         batch_op.create_index("ix_inbox_received_at", ["received_at"], unique=False)
@@ -223,9 +221,7 @@ def create_tables() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_turns")),
-        sa.UniqueConstraint(
-            "session_id", "number", name=op.f("uq_turns_session_id_number")
-        ),
+        sa.UniqueConstraint("session_id", "number", name=op.f("uq_turns_session_id_number")),
     )
     with op.batch_alter_table("turns", schema=None) as batch_op:
         batch_op.create_index(
@@ -276,9 +272,7 @@ def create_tables() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_voices")),
-        sa.UniqueConstraint(
-            "session_id", "position", name=op.f("uq_voices_session_id_position")
-        ),
+        sa.UniqueConstraint("session_id", "position", name=op.f("uq_voices_session_id_position")),
     )
     op.create_table(
         "deliveries",
@@ -381,9 +375,7 @@ def create_tables() -> None:
             name=op.f("fk_delivery_parts_delivery_id"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint(
-            "delivery_id", "number", name=op.f("pk_delivery_parts")
-        ),
+        sa.PrimaryKeyConstraint("delivery_id", "number", name=op.f("pk_delivery_parts")),
     )
     op.create_table(
         "iterations",
@@ -424,9 +416,7 @@ def create_tables() -> None:
             name=op.f("fk_tool_calls_reply_id"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint(
-            "reply_id", "iteration", "ordinal", name=op.f("pk_tool_calls")
-        ),
+        sa.PrimaryKeyConstraint("reply_id", "iteration", "ordinal", name=op.f("pk_tool_calls")),
     )
 
 

@@ -1,0 +1,70 @@
+"""What a reader of a turn sees in Telegram, while it grows and when it is over."""
+
+from __future__ import annotations
+
+from handlers.telegram.markup import Entity, Rich, render, render_unfinished, units
+from service.core.reply import ReplyView, TurnView
+from service.core.states import ReplyState, ToolState, TurnState
+from service.core.text import clean
+
+PLACEHOLDER = Rich("…")
+
+_GAP = Rich("\n\n")
+_EMPTY = "The answer is empty."
+_FAILED = "The agent failed."
+
+
+def growing(view: TurnView) -> Rich:
+    """The words so far, and below them what the agent is busy with; may be blank."""
+    return _joined(render_unfinished(_words(view)), Rich(_busy(view)))
+
+
+def ended(view: TurnView) -> Rich:
+    """The whole reply with how it ended, if that was not well; never blank."""
+    words = render(_words(view))
+    match view.state:
+        case TurnState.STOPPED:
+            return _joined(words, _italic("(stopped)"))
+        case TurnState.FAILED:
+            return _joined(words, Rich(f"⚠️ {clean(view.error or _FAILED)}"))
+    return words if words.text else _italic(_EMPTY)
+
+
+def steps(view: TurnView) -> int:
+    """How many tool calls have begun or ended."""
+    tools = [tool for reply in view.replies for tool in reply.tools]
+    return len(tools) + sum(tool.state is not ToolState.RUNNING for tool in tools)
+
+
+def _words(view: TurnView) -> str:
+    alone = len(view.replies) == 1
+    return "\n\n".join(filter(None, (_of_voice(reply, alone=alone) for reply in view.replies)))
+
+
+def _of_voice(reply: ReplyView, *, alone: bool) -> str:
+    if alone:
+        return reply.text
+    words = reply.text
+    if reply.state is ReplyState.ERROR and reply.error:
+        words = f"{words}\n\n⚠️ {reply.error}"
+    return f"**{reply.name}**\n\n{words}" if words else ""
+
+
+def _busy(view: TurnView) -> str:
+    names = [
+        tool.tool
+        for reply in view.replies
+        for tool in reply.tools
+        if tool.state is ToolState.RUNNING
+    ]
+    return f"⚙ {', '.join(dict.fromkeys(names))}…" if names else ""
+
+
+def _joined(above: Rich, below: Rich) -> Rich:
+    if not above.text or not below.text:
+        return above + below
+    return above + _GAP + below
+
+
+def _italic(text: str) -> Rich:
+    return Rich(text, (Entity("italic", 0, units(text)),))

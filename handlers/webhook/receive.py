@@ -1,0 +1,308 @@
+"""The webhook channel's routes: ring, read the result, follow the reply."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from handlers.http import (
+    BodyLimits,
+    HttpProblem,
+    accepts_events,
+    bearer,
+    cursor,
+    parse_json,
+    preferred_wait,
+    problem,
+    query_number,
+    read_body,
+    stream_events,
+)
+from handlers.webhook.hook import Hook
+from service.core.model import Accepted, Channel, Refusal, RefusalReason, Ring, Role, TurnId
+from service.core.routing import session_key
+from service.core.signature import verify
+from service.core.states import InboxState
+from service.engine.feed import Feed
+from service.engine.intake import Intake
+from service.engine.results import Result, Results
+from service.engine.tokens import TurnTokens
+from service.errors import BadInput, BadSignature
+from service.failpoints import reach
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_LONGEST_WAIT = timedelta(seconds=60)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# What a template may see of the headers: nothing that proves who the sender is.
+_HIDDEN_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+_HIDDEN_PARTS = ("signature", "token", "secret", "key")
+_REFUSED: Mapping[RefusalReason, tuple[int, str]] = {
+    RefusalReason.QUEUE_FULL: (429, "Too many requests"),
+    RefusalReason.KEY_REUSED: (422, "Idempotency key reused"),
+    RefusalReason.ARCHIVED: (409, "Conflict"),
+    RefusalReason.DRAINING: (503, "Service unavailable"),
+    RefusalReason.UNKNOWN: (404, "Not found"),
+    RefusalReason.IGNORED: (200, "Ignored"),
+}
+_RETRY_AFTER = {429: "10", 503: "5"}
+
+
+@dataclass(frozen=True)
+class Webhooks:
+    """Answers posters; one instance for all webhooks."""
+
+    hooks: Mapping[str, Hook]
+    intake: Intake
+    feed: Feed
+    results: Results
+    tokens: TurnTokens
+    limits: BodyLimits
+    public_url: str | None = None
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to serve."""
+        return [
+            web.post("/hooks/{name}", self.ring),
+            web.get("/hooks/{name}/turns/{turn}", self.result),
+            web.get("/hooks/{name}/turns/{turn}/events", self.events),
+        ]
+
+    async def ring(self, request: web.Request) -> web.StreamResponse:
+        """Verify, then parse, then accept; answer in the way the poster asked for."""
+        hook = self._hook(request)
+        body = await read_body(request, self.limits)
+        try:
+            delivery = verify(
+                hook.scheme, hook.secrets, request.headers, body, now=datetime.now(UTC)
+            )
+        except BadSignature as error:
+            log.warning("webhook.refused", webhook=hook.name, reason=str(error))
+            raise HttpProblem(
+                401,
+                "Unauthorized",
+                f"this webhook takes requests signed with scheme {hook.scheme!r}; "
+                "the signature, its time or the secret does not fit",
+                {"WWW-Authenticate": "Bearer"} if hook.scheme == "bearer" else {},
+            ) from error
+        reach("webhook.verified")
+        key, strict = _event_key(request, delivery)
+        if request.headers.get("X-GitHub-Event") == "ping":
+            return await self._pong(hook, key, body)
+        values = self._values(request, hook, body)
+        try:
+            ring = _ring(hook, key, body, values, strict=strict)
+        except BadInput as error:
+            return await self._quarantine(hook, key, body, str(error))
+        outcome = await self.intake.accept(ring)
+        reach("webhook.accepted")
+        if isinstance(outcome, Refusal):
+            return _refused(outcome)
+        return await self._answer(request, hook, outcome)
+
+    async def result(self, request: web.Request) -> web.StreamResponse:
+        """The turn as it is, or once it is final when `wait` asks for that."""
+        result = await self._own_turn(request)
+        most = int(_LONGEST_WAIT.total_seconds())
+        seconds = query_number(request, "wait", default=0, most=most)
+        if seconds and not result.final:
+            waited = await self.results.wait(result.turn.id, timeout=timedelta(seconds=seconds))
+            result = waited or result
+        return web.json_response(result.as_json())
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """The turn's events as SSE: 204 after the end, 410 when the place is gone."""
+        result = await self._own_turn(request)
+        after = cursor(request)
+        if result.last_number is not None and after >= result.last_number:
+            return web.Response(status=204)
+        gone = await self.feed.pruned_to(result.turn.session)
+        # The turn's own events begin with its message, one before turn.queued.
+        if max(after, result.turn.number - 2) < gone:
+            raise HttpProblem(410, "Gone", "these events are pruned; read the result instead")
+        return await stream_events(
+            request, self.feed.follow(result.turn.session, after=after, turn=result.turn.id)
+        )
+
+    def _hook(self, request: web.Request) -> Hook:
+        hook = self.hooks.get(request.match_info["name"])
+        if hook is None:
+            raise HttpProblem(404, "Not found", "there is no webhook of this name")
+        return hook
+
+    async def _own_turn(self, request: web.Request) -> Result:
+        """The turn of the path, when the token is its own and it came through this webhook."""
+        hook = self._hook(request)
+        turn = TurnId(request.match_info["turn"])
+        token = bearer(request)
+        if token is None:
+            raise HttpProblem(
+                401,
+                "Unauthorized",
+                "send the turn's token: Authorization: Bearer …",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        result = await self.results.get(turn) if self.tokens.verify(turn, token) else None
+        mine = result is not None and result.turn.channel is Channel.WEBHOOK
+        if result is None or not mine or result.turn.trigger != hook.name:
+            raise HttpProblem(404, "Not found", "there is no such turn, or the token is another's")
+        return result
+
+    def _values(self, request: web.Request, hook: Hook, body: bytes) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "webhook": hook.name,
+            "body": body.decode("utf-8", "replace"),
+            "query": dict(request.query),
+            "headers": _visible(request.headers),
+        }
+        if _is_json(request.content_type):
+            values["payload"] = parse_json(body, self.limits)
+        return values
+
+    async def _pong(self, hook: Hook, key: str, body: bytes) -> web.Response:
+        await self.intake.note(
+            Channel.WEBHOOK,
+            hook.name,
+            key,
+            state=InboxState.IGNORED,
+            reason="GitHub's ping",
+            body=body,
+        )
+        return web.json_response({"pong": True})
+
+    async def _quarantine(self, hook: Hook, key: str, body: bytes, why: str) -> web.Response:
+        """Keep a post the templates do not fit, and say so."""
+        await self.intake.note(
+            Channel.WEBHOOK,
+            hook.name,
+            key,
+            state=InboxState.QUARANTINED,
+            reason=why,
+            body=body,
+        )
+        return problem(422, "Unprocessable content", why, kept=True)
+
+    async def _answer(
+        self, request: web.Request, hook: Hook, accepted: Accepted
+    ) -> web.StreamResponse:
+        wait = preferred_wait(request, _LONGEST_WAIT)
+        if accepts_events(request) or (hook.reply == "stream" and wait is None):
+            return await stream_events(
+                request,
+                self.feed.follow(
+                    accepted.session, after=accepted.number - 1, turn=accepted.turn
+                ),
+                headers=self._headers(hook, accepted),
+            )
+        applied = {}
+        if wait is None and hook.reply == "wait":
+            wait = hook.wait
+        elif wait is not None:
+            applied = {"Preference-Applied": f"wait={int(wait.total_seconds())}"}
+        if wait is not None:
+            result = await self.results.wait(accepted.turn, timeout=wait)
+            if result is not None and result.final:
+                body = {
+                    **result.as_json(),
+                    "token": self.tokens.issue(accepted.turn),
+                    "duplicate": accepted.duplicate,
+                }
+                return web.json_response(body, headers=applied)
+        return self._receipt(hook, accepted, applied)
+
+    def _receipt(
+        self, hook: Hook, accepted: Accepted, applied: Mapping[str, str]
+    ) -> web.Response:
+        status_url = self._status_url(hook, accepted)
+        body = {
+            "turn": accepted.turn,
+            "session": accepted.session,
+            "token": self.tokens.issue(accepted.turn),
+            "duplicate": accepted.duplicate,
+            "status_url": status_url,
+            "events_url": f"{status_url}/events",
+        }
+        status = 200 if accepted.duplicate else 202
+        return web.json_response(body, status=status, headers={"Location": status_url, **applied})
+
+    def _headers(self, hook: Hook, accepted: Accepted) -> dict[str, str]:
+        return {
+            "X-Ringback-Turn": accepted.turn,
+            "X-Ringback-Session": accepted.session,
+            "X-Ringback-Token": self.tokens.issue(accepted.turn),
+            "Location": self._status_url(hook, accepted),
+        }
+
+    def _status_url(self, hook: Hook, accepted: Accepted) -> str:
+        base = (self.public_url or "").rstrip("/")
+        return f"{base}/hooks/{hook.name}/turns/{accepted.turn}"
+
+
+def _event_key(request: web.Request, delivery: str | None) -> tuple[str, bool]:
+    """What makes a repeat recognisable, and whether it must come with the same body.
+
+    The sender's own delivery id, else `Idempotency-Key`, else nothing repeats.
+    """
+    if delivery is not None:
+        if not _KEY.fullmatch(delivery):
+            raise HttpProblem(
+                400, "Bad request", "the delivery id must be 1 to 255 printable characters"
+            )
+        return delivery, False
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return str(uuid.uuid4()), False
+    if not _KEY.fullmatch(key):
+        raise HttpProblem(
+            400, "Bad request", "Idempotency-Key takes 1 to 255 printable ASCII characters"
+        )
+    return f"key:{key}", True
+
+
+def _ring(
+    hook: Hook, key: str, body: bytes, values: Mapping[str, Any], *, strict: bool
+) -> Ring:
+    text = hook.prompt.render(values)
+    if not text.strip():
+        raise BadInput("prompt: the template made an empty text of this post")
+    return Ring(
+        channel=Channel.WEBHOOK,
+        source=hook.name,
+        event_key=key,
+        text=text,
+        binding=hook.binding,
+        author=f"webhook:{hook.name}",
+        session_key=session_key(hook.name, hook.session, values),
+        role=Role.EVENT,
+        body=body,
+        answer_to=hook.answer_to,
+        strict_body=strict,
+    )
+
+
+def _visible(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.lower(): value
+        for name, value in headers.items()
+        if name.lower() not in _HIDDEN_HEADERS
+        and not any(part in name.lower() for part in _HIDDEN_PARTS)
+    }
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    status, title = _REFUSED.get(refusal.reason, (409, "Refused"))
+    if status == 200:
+        return web.json_response({"turn": None, "reason": refusal.detail})
+    retry = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
+    return problem(status, title, refusal.detail, headers=retry, reason=refusal.reason.value)

@@ -1,0 +1,95 @@
+"""What came of a turn, for those who ask from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.core.model import Turn, TurnId
+from service.core.states import TURN_FINAL
+from service.engine.feed import Feed
+from service.store import feed as events
+from service.store import replies, turns
+from service.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A turn and the words of its replies so far."""
+
+    turn: Turn
+    text: str
+    last_number: int | None
+    """The number of the turn's last event, once it is final."""
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will come."""
+        return self.turn.state in TURN_FINAL
+
+    def as_json(self) -> dict[str, Any]:
+        """How the HTTP API and callbacks tell it."""
+        turn = self.turn
+        return {
+            "turn": turn.id,
+            "session": turn.session,
+            "state": turn.state.value,
+            "text": self.text,
+            "error": turn.error,
+            "created_at": _iso(turn.created_at),
+            "started_at": _iso(turn.started_at),
+            "finished_at": _iso(turn.finished_at),
+            "processing_ms": round(turn.processing.total_seconds() * 1000),
+            "usage": asdict(turn.usage),
+        }
+
+
+class Results:
+    """Reads results, and waits for them."""
+
+    def __init__(self, database: Database, feed: Feed) -> None:
+        self._database = database
+        self._feed = feed
+
+    async def get(self, turn: TurnId) -> Result | None:
+        """The turn as it is now; None when there is none."""
+        return await self._database.read(_result, turn)
+
+    async def wait(self, turn: TurnId, *, timeout: timedelta) -> Result | None:
+        """The turn once it is final, or as it is after `timeout`."""
+        result = await self.get(turn)
+        if result is None or result.final or timeout <= timedelta():
+            return result
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self._until_finished(result.turn)
+        except TimeoutError:
+            pass
+        return await self.get(turn)
+
+    async def _until_finished(self, turn: Turn) -> None:
+        # Events up to its own turn.queued say nothing about its end.
+        following = self._feed.follow(turn.session, after=turn.number, turn=turn.id)
+        async with aclosing(following):
+            async for _ in following:
+                pass
+
+
+def _result(conn: sa.Connection, turn_id: TurnId) -> Result | None:
+    turn = turns.get(conn, turn_id)
+    if turn is None:
+        return None
+    text = "\n\n".join(reply.text for reply in replies.of_turn(conn, turn_id) if reply.text)
+    last = None
+    if turn.state in TURN_FINAL:
+        last = events.newest(conn, turn.session, turn_id)
+    return Result(turn, text, last)
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat().replace("+00:00", "Z") if at else None
