@@ -2,12 +2,381 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
+from aiohttp import web
+
+from handlers.console.api import Api
+from handlers.cron.clock import compile_task, tick
+from handlers.health import Health
+from handlers.http import BodyLimits, problems_middleware
+from handlers.webhook.callback import CallbackSender
+from handlers.webhook.hook import Hook, callback_address, compile_hook
+from handlers.webhook.receive import Webhooks
+from service import systemd
+from service.agents.catalog import Catalog
+from service.config import Callback, Deliver, Settings
+from service.core.model import Address, Binding, Channel, SessionId, TurnId
+from service.egress import Egress
+from service.engine.controls import Controls
+from service.engine.feed import Feed
+from service.engine.hints import Hints
+from service.engine.holds import uptime
+from service.engine.housekeeping import Housekeeping
+from service.engine.intake import Intake
+from service.engine.leases import Leases
+from service.engine.metrics import Metrics
+from service.engine.outbox import Outbox
+from service.engine.results import Results
+from service.engine.scheduler import Scheduler, Task
+from service.engine.tokens import TurnTokens
+from service.engine.turns import Turns
+from service.engine.workers import Workers
+from service.errors import BadInput, ConfigError, StoreError
+from service.ports import Sender
+from service.store import control, schema
+from service.store.database import Database
+
+if TYPE_CHECKING:
+    from handlers.telegram.channel import TelegramChannel
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _DELIVERIES_AT_ONCE = 64
 # After the turns have ended or were handed over, their last words get this long to leave.
 _LAST_WORDS = timedelta(seconds=5)
+# A loop that has not come round for this long is not ready for work.
+_STALE_SECONDS = 60.0
+
+
+class App:
+    """One process of the service. Everything is made in `__init__` order and used by `start`."""
+
+    def __init__(self, settings: Settings, *, channels: bool) -> None:
+        self.settings = settings
+        self.token = secrets.token_urlsafe(32)
+        self.url = ""
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        limits = settings.limits
+        self.database = Database(settings.database.url, pool_size=settings.database.pool_size)
+        self.metrics = Metrics()
+        self.catalog = Catalog(settings.providers, settings.agents)
+        self._agents = self.catalog.bindings()
+        self.feed = Feed(self.database, hint=self._changed)
+        self.results = Results(self.database, self.feed)
+        self.leases = Leases(self.database, owner=owner)
+        self.intake = Intake(
+            self.database,
+            self.feed,
+            self.metrics,
+            queue_limit=limits.queue_per_session,
+            wake=self._wake,
+        )
+        live = frozenset({Channel.TELEGRAM})
+        self.controls = Controls(
+            self.database, self.feed, self.metrics, live=live, stopping=self._stop, wake=self._wake
+        )
+        self.egress = Egress()
+        self.telegram = self._telegram() if channels and settings.telegram else None
+        self.outbox = Outbox(
+            self.database,
+            self.feed,
+            self._senders() if channels else {},
+            self.metrics,
+            owner=owner,
+        )
+        self.posts = Workers(
+            "outbox",
+            claim=self.outbox.claim,
+            work=self.outbox.work,
+            renew=self.outbox.renew,
+            at_once=_DELIVERIES_AT_ONCE,
+        )
+        self.turns = Turns(
+            self.database,
+            self.feed,
+            self.catalog,
+            self.metrics,
+            owner=owner,
+            live=live,
+            wake_outbox=self.posts.wake,
+        )
+        self.lanes = Workers(
+            "lanes",
+            claim=self.turns.claim,
+            work=self.turns.work,
+            renew=self.turns.renew,
+            at_once=limits.turns_at_once,
+        )
+        self.hints = Hints(
+            self.database,
+            owner=owner,
+            feed=self.feed.poke,
+            work=self._wake_here,
+            stop=self.lanes.stop,
+        )
+        self.housekeeping = Housekeeping(
+            self.database,
+            self.turns,
+            self.metrics,
+            attempts=limits.turn_attempts,
+            keep_events=limits.keep_events,
+            keep_bodies=limits.keep_bodies,
+            wake=self._wake,
+        )
+        self.scheduler = Scheduler(self.database, self.intake, self.metrics, self._tasks())
+        self.health = Health(
+            {
+                "database": self._check_database,
+                "claims": partial(self._check_beat, "claims"),
+                "scheduler": partial(self._check_beat, "scheduler"),
+            },
+            self.metrics.registry,
+        )
+        self._channels = channels
+        self._hooks = self._webhooks()
+        self._background: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+
+    # -- start and stop ----------------------------------------------------------------------
+
+    async def start(self, port: int) -> None:
+        """Open the database, take over what a dead process left, then let rings in."""
+        await self.database.open()
+        await schema.migrate(self.database)
+        await self.catalog.open()
+        await self.housekeeping.take_over()
+        await self.scheduler.define()
+        tokens = await TurnTokens.load(self.database)
+        self.lanes.start()
+        self.posts.start()
+        self.hints.start()
+        self._spawn("housekeeping", self.housekeeping.run())
+        if self._channels:
+            self._spawn("scheduler", tick(self.scheduler))
+        await self._listen(port, tokens)
+        if self.telegram is not None:
+            await self.telegram.start()
+        control.announce(self.database.lock_path, url=self.url, token=self.token)
+        log.info("service.ready", url=self.url, database=self.database.url.get_backend_name())
+
+    async def stop(self) -> None:
+        """Let nothing more in, end or hand over what runs, send last words, close."""
+        log.info("service.draining")
+        self.health.draining = True
+        if self.telegram is not None:
+            await self.telegram.stop()
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+        await self.intake.drain()
+        await self.lanes.drain(grace=self.settings.server.drain)
+        await self.posts.drain(grace=_LAST_WORDS)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self.telegram is not None:
+            await self.telegram.close()
+        await self.hints.close()
+        await self.egress.close()
+        await self.catalog.close()
+        await self.database.close()
+        log.info("service.stopped")
+
+    async def _listen(self, port: int, tokens: TurnTokens) -> None:
+        settings = self.settings
+        limits = BodyLimits(
+            bytes=settings.limits.body_bytes,
+            depth=settings.limits.body_depth,
+            read=settings.limits.body_read,
+        )
+        operator_tokens = tuple(secret.reveal() for secret in settings.server.tokens)
+        application = web.Application(middlewares=[problems_middleware])
+        webhooks = Webhooks(
+            self._hooks,
+            self.intake,
+            self.feed,
+            self.results,
+            tokens,
+            limits,
+            settings.server.public_url,
+        )
+        api = Api(
+            self.database,
+            self.intake,
+            self.controls,
+            self.feed,
+            self.results,
+            self.scheduler,
+            self._agents,
+            (*operator_tokens, self.token),
+            limits,
+        )
+        application.add_routes([*self.health.routes(), *webhooks.routes(), *api.routes()])
+        if self.telegram is not None:
+            application.add_routes(self.telegram.routes())
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=2.0, handle_signals=False
+        )
+        await self._runner.setup()
+        host = settings.server.host
+        site = web.TCPSite(self._runner, host, port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError(
+                [f"server.port: cannot listen on {host}:{port}: {error.strerror or error}"]
+            ) from error
+        bound = self._runner.addresses[0][1]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - only compared
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
+
+    def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
+        self._background.append(asyncio.create_task(work, name=name))
+
+    # -- wiring ------------------------------------------------------------------------------
+
+    def _telegram(self) -> TelegramChannel | None:
+        if self.settings.telegram is None:
+            return None
+        # 30 MB and 0.4 s of imports that a service without Telegram does not need.
+        from handlers.telegram.channel import TelegramChannel
+
+        return TelegramChannel(
+            self.settings.telegram,
+            agents=self._agents,
+            intake=self.intake,
+            controls=self.controls,
+            leases=self.leases,
+            public_url=self.settings.server.public_url,
+        )
+
+    def _senders(self) -> Mapping[str, Sender]:
+        targets: dict[str, Callback] = {}
+        for kind, named in (("webhook", self.settings.webhooks), ("task", self.settings.tasks)):
+            for name, trigger in named.items():
+                callback = getattr(trigger, "callback", None) or _callback(trigger.deliver)
+                if callback is not None:
+                    targets[callback_address(kind, name).spot] = callback
+        senders: dict[str, Sender] = {
+            Channel.WEBHOOK: CallbackSender(targets, self.egress, self.results)
+        }
+        if self.telegram is not None:
+            senders[Channel.TELEGRAM] = self.telegram.sender
+        return senders
+
+    def _tasks(self) -> dict[str, Task]:
+        return {
+            name: compile_task(
+                name, task, self._agents[task.agent], self._addresses("task", name, task.deliver)
+            )
+            for name, task in self.settings.tasks.items()
+        }
+
+    def _webhooks(self) -> dict[str, Hook]:
+        hooks, problems = {}, []
+        for name, webhook in self.settings.webhooks.items():
+            addresses = self._addresses("webhook", name, webhook.deliver, webhook.callback)
+            try:
+                hooks[name] = compile_hook(name, webhook, self._agents[webhook.agent], addresses)
+            except BadInput as error:
+                problems.append(f"webhooks.{name}.{error}")
+        problems += self.catalog.problems()
+        if problems:
+            raise ConfigError(problems)
+        return hooks
+
+    def _addresses(
+        self, kind: str, name: str, deliver: Deliver | None, callback: Callback | None = None
+    ) -> tuple[Address, ...]:
+        addresses = []
+        if callback is not None or _callback(deliver) is not None:
+            addresses.append(callback_address(kind, name))
+        telegram = self.settings.telegram
+        if deliver is not None and deliver.telegram is not None and telegram is not None:
+            addresses.append(Address(Channel.TELEGRAM, f"{telegram.bot}:{deliver.telegram}"))
+        return tuple(addresses)
+
+    # -- signals between the parts -----------------------------------------------------------
+
+    def _changed(self, session: SessionId) -> None:
+        self.hints.changed(session)
+
+    def _wake(self) -> None:
+        self._wake_here()
+        self.hints.wanted()
+
+    def _wake_here(self) -> None:
+        self.lanes.wake()
+        self.posts.wake()
+
+    def _stop(self, turn: TurnId) -> None:
+        self.lanes.stop(turn)
+        self.hints.stopping(turn)
+
+    # -- readiness ---------------------------------------------------------------------------
+
+    async def _check_database(self) -> str | None:
+        try:
+            revision = await schema.current(self.database)
+        except StoreError as error:
+            return str(error)
+        return None if revision == schema.head() else f"the schema is at {revision}"
+
+    async def _check_beat(self, name: str) -> str | None:
+        at = {"claims": self.lanes.claimed_at, "scheduler": self.scheduler.checked_at}[name]
+        if name == "scheduler" and not self._channels:
+            return None
+        if uptime() - at < _STALE_SECONDS:
+            return None
+        return f"the {name} loop has not come round for {_STALE_SECONDS:g} s"
+
+
+def _callback(deliver: Deliver | None) -> Callback | None:
+    return deliver.callback if deliver is not None else None
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings, *, port: int | None = None, channels: bool = True
+) -> AsyncGenerator[App]:
+    """Run the service inside this process: ready inside the block, drained after it.
+
+    Without `channels` nothing comes in by cron and Telegram and nothing is sent out, but rings
+    of the API are answered. Raises ConfigError or StoreError when it cannot start.
+    """
+    app = App(settings, channels=channels)
+    try:
+        await app.start(settings.server.port if port is None else port)
+        yield app
+    finally:
+        await app.stop()
+
+
+async def serve(settings: Settings) -> None:
+    """Run the service until SIGTERM or SIGINT; then drain."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, asked.set)
+    async with open_app(settings):
+        systemd.notify("READY=1")
+        watchdog = asyncio.create_task(systemd.watchdog(), name="watchdog")
+        await asked.wait()
+        systemd.notify("STOPPING=1")
+        watchdog.cancel()
+
+
+def check(settings: Settings) -> None:
+    """Compile everything the configuration holds without opening anything. Raises ConfigError."""
+    App(settings, channels=False)

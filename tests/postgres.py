@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _OLDEST = 15
 _READY_SECONDS = 30
@@ -91,7 +92,7 @@ def _account() -> pwd.struct_passwd | None:
 
 def _reachable(found: Path, folder: Path, account: pwd.struct_passwd | None) -> Path:
     """The binaries where the account can run them: copied when they lie in a closed folder."""
-    if account is None or _can_run(found / "postgres", account):
+    if account is None or _visible(found / "postgres", account):
         return found
     package = found.parent.parent
     copy = folder / "install"
@@ -100,17 +101,6 @@ def _reachable(found: Path, folder: Path, account: pwd.struct_passwd | None) -> 
     if libraries.exists():
         shutil.copytree(libraries, copy / libraries.name, symlinks=True)
     return copy / package.name / found.parent.name / "bin"
-
-
-def _can_run(program: Path, account: pwd.struct_passwd) -> bool:
-    done = subprocess.run(
-        [str(program), "--version"],
-        **_as(account),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    ) if _visible(program, account) else None
-    return done is not None and done.returncode == 0
 
 
 def _visible(program: Path, account: pwd.struct_passwd) -> bool:
@@ -127,7 +117,7 @@ def _passes(folder: Path, account: pwd.struct_passwd) -> bool:
     return bool(status.st_mode & 0o001)
 
 
-def _as(account: pwd.struct_passwd | None) -> dict[str, object]:
+def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
     if account is None:
         return {}
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

@@ -196,9 +196,7 @@ class Webhooks:
         if accepts_events(request) or (hook.reply == "stream" and wait is None):
             return await stream_events(
                 request,
-                self.feed.follow(
-                    accepted.session, after=accepted.number - 1, turn=accepted.turn
-                ),
+                self.feed.follow(accepted.session, after=accepted.number - 1, turn=accepted.turn),
                 headers=self._headers(hook, accepted),
             )
         applied = {}
@@ -217,9 +215,7 @@ class Webhooks:
                 return web.json_response(body, headers=applied)
         return self._receipt(hook, accepted, applied)
 
-    def _receipt(
-        self, hook: Hook, accepted: Accepted, applied: Mapping[str, str]
-    ) -> web.Response:
+    def _receipt(self, hook: Hook, accepted: Accepted, applied: Mapping[str, str]) -> web.Response:
         status_url = self._status_url(hook, accepted)
         body = {
             "turn": accepted.turn,
@@ -266,9 +262,7 @@ def _event_key(request: web.Request, delivery: str | None) -> tuple[str, bool]:
     return f"key:{key}", True
 
 
-def _ring(
-    hook: Hook, key: str, body: bytes, values: Mapping[str, Any], *, strict: bool
-) -> Ring:
+def _ring(hook: Hook, key: str, body: bytes, values: Mapping[str, Any], *, strict: bool) -> Ring:
     text = hook.prompt.render(values)
     if not text.strip():
         raise BadInput("prompt: the template made an empty text of this post")

@@ -64,9 +64,7 @@ class InboxState(StrEnum):
 
 
 TURN_MOVES: Mapping[TurnState, frozenset[TurnState]] = {
-    TurnState.QUEUED: frozenset(
-        {TurnState.RUNNING, TurnState.STOPPED, TurnState.FAILED}
-    ),
+    TurnState.QUEUED: frozenset({TurnState.RUNNING, TurnState.STOPPED, TurnState.FAILED}),
     TurnState.RUNNING: frozenset(
         {
             TurnState.SUCCEEDED,

@@ -15,9 +15,7 @@ def clean(text: str) -> str:
         text.encode("utf-8")
     except UnicodeEncodeError:
         # Pairs that were written as two escapes become the character they mean.
-        paired = text.encode("utf-16-le", "surrogatepass").decode(
-            "utf-16-le", "replace"
-        )
+        paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return paired.encode("utf-8", "replace").decode("utf-8")
     return text
 

@@ -169,7 +169,7 @@ class Controls:
         metrics: Metrics,
         *,
         live: frozenset[Channel],
-        stopping: Callable[[TurnId], None],
+        stopping: Callable[[TurnId], object],
         wake: Callable[[], None],
     ) -> None:
         self._database = database

@@ -89,7 +89,9 @@ class Hints:
             self._dirty.clear()
             pending, self._pending = list(self._pending), {}
             try:
-                await self._database.write(_notify, [f"{self._owner} {hints}" for hints in _packed(pending)])
+                await self._database.write(
+                    _notify, [f"{self._owner} {hints}" for hints in _packed(pending)]
+                )
             except StoreError as error:
                 log.info("hints.not_sent", error=str(error))
 

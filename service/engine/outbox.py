@@ -153,9 +153,7 @@ class Outbox:
         while True:
             hold.check()
             try:
-                await self._database.write(
-                    deliveries.settle, delivery.id, hold.epoch, to, values
-                )
+                await self._database.write(deliveries.settle, delivery.id, hold.epoch, to, values)
                 break
             except StoreDown as error:
                 log.warning("outbox.settle_failed", delivery=delivery.id, error=str(error))

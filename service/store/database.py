@@ -40,7 +40,7 @@ class Database:
     one transaction and must have no effect outside it, because a deadlock runs them again.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = sa.make_url(url)
         self._lock_file: int | None = None
         self._writing = asyncio.Lock()
@@ -49,7 +49,7 @@ class Database:
             self._engine = _sqlite_engine(self.url, readonly=False)
             self._readers = _sqlite_engine(self.url, readonly=True)
         else:
-            self._engine = _postgresql_engine(self.url)
+            self._engine = _postgresql_engine(self.url, pool_size)
             self._readers = self._engine
 
     @property
@@ -64,12 +64,17 @@ class Database:
             return None
         return Path(f"{self.url.database}.lock")
 
-    async def open(self) -> None:
-        """Take the file or check that the server answers. Raises DatabaseBusy or StoreError."""
+    async def open(self, *, shared: bool = False) -> None:
+        """Take the file or check that the server answers. Raises DatabaseBusy or StoreError.
+
+        With `shared` the file is not taken: for a command that makes one small change beside the
+        service, which SQLite's own locks keep apart.
+        """
         if not self.is_sqlite:
             await self.read(_ping)
             return
-        self._take_file()
+        if not shared:
+            self._take_file()
         if sqlite3.sqlite_version_info < SAFE_SQLITE:
             log.info("store.sqlite_old", version=sqlite3.sqlite_version, wanted="3.51.3")
         self._writer = await self._engine.connect()
@@ -257,11 +262,11 @@ def _sqlite_engine(url: sa.URL, *, readonly: bool) -> AsyncEngine:
     return engine
 
 
-def _postgresql_engine(url: sa.URL) -> AsyncEngine:
+def _postgresql_engine(url: sa.URL, pool_size: int) -> AsyncEngine:
     return create_async_engine(
         url,
-        pool_size=10,
-        max_overflow=10,
+        pool_size=pool_size,
+        max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=True,
         connect_args={

@@ -233,6 +233,28 @@ def undelivered(conn: sa.Connection, session: SessionId) -> int:
     )
 
 
+def newest(conn: sa.Connection, *, state: str | None, limit: int) -> list[dict[str, Any]]:
+    """The newest deliveries as plain JSON, of one state when given."""
+    query = sa.select(deliveries).order_by(deliveries.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(deliveries.c.state == state)
+    return [
+        {
+            "delivery": row.id,
+            "turn": row.turn_id,
+            "session": row.session_id,
+            "channel": row.channel,
+            "address": row.spot,
+            "state": row.state,
+            "attempt": row.attempt,
+            "error": row.error,
+            "due_at": row.due_at.isoformat(),
+            "created_at": row.created_at.isoformat(),
+        }
+        for row in conn.execute(query)
+    ]
+
+
 def counts(conn: sa.Connection) -> dict[str, int]:
     """How many deliveries are in each state that is not `sent`."""
     rows = conn.execute(

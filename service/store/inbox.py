@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -101,6 +102,26 @@ def forget(conn: sa.Connection, keys: Sequence[Key]) -> None:
                 sa.tuple_(inbox.c.channel, inbox.c.source, inbox.c.event_key).in_(keys)
             )
         )
+
+
+def newest(conn: sa.Connection, *, state: str | None, limit: int) -> list[dict[str, Any]]:
+    """The newest things received as plain JSON without their bodies, of one state when given."""
+    query = sa.select(inbox).order_by(inbox.c.received_at.desc()).limit(limit)
+    if state is not None:
+        query = query.where(inbox.c.state == state)
+    return [
+        {
+            "channel": row.channel,
+            "source": row.source,
+            "event_key": row.event_key,
+            "state": row.state,
+            "reason": row.reason,
+            "turn": row.turn_id,
+            "bytes": len(row.body),
+            "received_at": row.received_at.isoformat(),
+        }
+        for row in conn.execute(query)
+    ]
 
 
 def drop_bodies(conn: sa.Connection, *, before: datetime, limit: int) -> int:

@@ -13,6 +13,7 @@ from service.store.ids import new_id
 from service.store.sql import insert_new
 from service.store.tables import api_tokens, settings
 
+PREFIX = "rba_"
 _TURN_KEY = "turn_token_key"
 
 
@@ -29,12 +30,25 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def add(conn: sa.Connection, *, name: str, token: str, at: datetime) -> None:
-    """Store a new API token."""
-    conn.execute(
-        api_tokens.insert(),
-        [{"id": new_id(), "name": name, "digest": digest(token), "created_at": at}],
+def issue(conn: sa.Connection, *, name: str, at: datetime) -> str:
+    """Make an API token and return it; only its digest is stored."""
+    token = PREFIX + secrets.token_urlsafe(32)
+    row = {"id": new_id(), "name": name, "digest": digest(token), "created_at": at}
+    conn.execute(api_tokens.insert(), [row])
+    return token
+
+
+def names(conn: sa.Connection) -> list[tuple[str, datetime]]:
+    """The names of all tokens and when each was made, oldest first."""
+    rows = conn.execute(
+        sa.select(api_tokens.c.name, api_tokens.c.created_at).order_by(api_tokens.c.id)
     )
+    return [(row.name, row.created_at) for row in rows]
+
+
+def revoke(conn: sa.Connection, name: str) -> int:
+    """Drop the tokens of this name; return how many there were."""
+    return conn.execute(api_tokens.delete().where(api_tokens.c.name == name)).rowcount
 
 
 def name_of(conn: sa.Connection, token: str) -> str | None:

@@ -194,7 +194,7 @@ async def serving() -> AsyncGenerator[Server]:
     server = Server()
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/bot{token}/{method}", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0)
+    runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

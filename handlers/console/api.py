@@ -1,0 +1,404 @@
+"""The JSON API: sessions, messages, turns, tasks, deliveries and inbox for programs and the CLI."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from handlers.http import (
+    BodyLimits,
+    HttpProblem,
+    accepts_events,
+    bearer,
+    cursor,
+    parse_json,
+    preferred_wait,
+    problem,
+    query_number,
+    read_body,
+    stream_events,
+)
+from service.core.access import Operator, authorise, identify
+from service.core.model import (
+    Accepted,
+    Binding,
+    Channel,
+    Message,
+    Refusal,
+    RefusalReason,
+    Ring,
+    SessionId,
+    Source,
+    TurnId,
+)
+from service.core.states import DeliveryState, InboxState
+from service.engine.controls import Controls
+from service.engine.feed import Feed
+from service.engine.intake import Intake
+from service.engine.results import Results
+from service.engine.scheduler import Scheduler, TaskView
+from service.store import deliveries, inbox, sessions, tokens
+from service.store.database import Database
+from service.store.ids import new_id
+from service.store.occurrences import Occurrence
+from service.store.sessions import NewSession, Session
+
+_MOST = 200
+_LONGEST_WAIT = timedelta(seconds=60)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_LONGEST_TEXT = 200_000
+_REFUSED: Mapping[RefusalReason, tuple[int, str]] = {
+    RefusalReason.QUEUE_FULL: (429, "Too many requests"),
+    RefusalReason.KEY_REUSED: (422, "Idempotency key reused"),
+    RefusalReason.ARCHIVED: (409, "Conflict"),
+    RefusalReason.DRAINING: (503, "Service unavailable"),
+    RefusalReason.UNKNOWN: (404, "Not found"),
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Api:
+    """Everything below `/api`; every call needs an operator's token."""
+
+    database: Database
+    intake: Intake
+    controls: Controls
+    feed: Feed
+    results: Results
+    scheduler: Scheduler
+    agents: Mapping[str, Binding]
+    operator_tokens: tuple[str, ...]
+    limits: BodyLimits
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to serve."""
+        table: list[tuple[str, str, Handler]] = [
+            ("GET", "/api/sessions", self.list_sessions),
+            ("POST", "/api/sessions", self.make_session),
+            ("GET", "/api/sessions/{session}", self.one_session),
+            ("GET", "/api/sessions/{session}/messages", self.messages),
+            ("POST", "/api/sessions/{session}/messages", self.send),
+            ("GET", "/api/sessions/{session}/events", self.events),
+            ("POST", "/api/sessions/{session}/stop", self.stop),
+            ("GET", "/api/turns/{turn}", self.turn),
+            ("GET", "/api/agents", self.list_agents),
+            ("GET", "/api/tasks", self.list_tasks),
+            ("GET", "/api/tasks/{task}", self.one_task),
+            ("POST", "/api/tasks/{task}/run", self.run_task),
+            ("GET", "/api/tasks/{task}/occurrences", self.occurrences),
+            ("GET", "/api/deliveries", self.list_deliveries),
+            ("GET", "/api/inbox", self.list_inbox),
+        ]
+        return [
+            web.route(method, path, partial(self._authorised, handler))
+            for method, path, handler in table
+        ]
+
+    async def _authorised(self, handler: Handler, request: web.Request) -> web.StreamResponse:
+        token = bearer(request)
+        principal = identify(token, tokens=self.operator_tokens)
+        if token is not None and await self._was_issued(token):
+            principal = Operator()
+        if authorise(principal, allow=()) is not None:
+            detail = "send an operator's token: Authorization: Bearer …; make one: ringback token"
+            raise HttpProblem(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+        return await handler(request)
+
+    async def _was_issued(self, token: str) -> bool:
+        # Our own tokens are told by their beginning, so that noise costs no query.
+        if not token.startswith(tokens.PREFIX):
+            return False
+        return await self.database.read(tokens.name_of, token) is not None
+
+    # -- sessions ----------------------------------------------------------------------------
+
+    async def list_sessions(self, request: web.Request) -> web.Response:
+        """Sessions, the most recently active first."""
+        limit = query_number(request, "limit", default=50, most=_MOST)
+        found = await self.database.read(sessions.newest, limit=limit)
+        return web.json_response({"sessions": [_session(one) for one in found]})
+
+    async def make_session(self, request: web.Request) -> web.Response:
+        """Get the session with a key, or make it: 200 or 201."""
+        body = await self._object(request)
+        key = _text(body, "key", most=255)
+        agent = body.get("agent", next(iter(self.agents), None))
+        binding = self.agents.get(agent) if isinstance(agent, str) else None
+        if binding is None:
+            raise _bad(f"agent: there is no {agent!r}; there are: {', '.join(self.agents)}")
+        new = NewSession(
+            id=SessionId(new_id()),
+            binding=binding,
+            owner="operator",
+            source=Source.MANUAL,
+            origin=Channel.CONSOLE,
+            key=f"api:{key}",
+        )
+        made = await self.database.write(sessions.insert, [new], at=_now(), last_event=0)
+        found = await self.database.read(sessions.by_key, f"api:{key}")
+        if found is None:
+            raise HttpProblem(409, "Conflict", "the session was just removed; try again")
+        return web.json_response(_session(found), status=201 if made else 200)
+
+    async def one_session(self, request: web.Request) -> web.Response:
+        """One session."""
+        return web.json_response(_session(await self._session(request)))
+
+    async def messages(self, request: web.Request) -> web.Response:
+        """Messages of a session after a number, oldest first."""
+        session = await self._session(request)
+        limit = query_number(request, "limit", default=100, most=_MOST)
+        found = await self.database.read(
+            sessions.history, session.id, after=cursor(request), limit=limit
+        )
+        return web.json_response({"messages": [_message(one) for one in found]})
+
+    async def send(self, request: web.Request) -> web.StreamResponse:
+        """Ring: 202 with the turn, or its events when asked for an event stream."""
+        session = SessionId(request.match_info["session"])
+        text = _text(await self._object(request), "text", most=_LONGEST_TEXT)
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not _KEY.fullmatch(key):
+            raise _bad("Idempotency-Key takes 1 to 255 printable ASCII characters")
+        outcome = await self.intake.accept(
+            Ring(
+                channel=Channel.CONSOLE,
+                source="api",
+                event_key=f"key:{key}" if key else str(uuid.uuid4()),
+                text=text,
+                binding=next(iter(self.agents.values())),
+                author="operator",
+                session=session,
+                body=text.encode("utf-8", "surrogatepass"),
+                strict_body=key is not None,
+            )
+        )
+        if isinstance(outcome, Refusal):
+            return _refused(outcome)
+        if accepts_events(request):
+            following = self.feed.follow(
+                outcome.session, after=outcome.number - 1, turn=outcome.turn
+            )
+            return await stream_events(request, following)
+        wait = preferred_wait(request, _LONGEST_WAIT)
+        if wait is not None:
+            result = await self.results.wait(outcome.turn, timeout=wait)
+            if result is not None and result.final:
+                return web.json_response(result.as_json())
+        return _receipt(outcome)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """A session's events as SSE, live and without end; with `turn` only that turn's."""
+        session = await self._session(request)
+        after = cursor(request)
+        turn = TurnId(request.query["turn"]) if "turn" in request.query else None
+        if turn is not None:
+            result = await self.results.get(turn)
+            if result is None or result.turn.session != session.id:
+                raise HttpProblem(404, "Not found", "the session has no such turn")
+            if result.last_number is not None and after >= result.last_number:
+                return web.Response(status=204)
+            after = max(after, result.turn.number - 2)
+        if after < await self.feed.pruned_to(session.id):
+            raise HttpProblem(410, "Gone", "these events are pruned; read the messages instead")
+        return await stream_events(request, self.feed.follow(session.id, after=after, turn=turn))
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """Stop what runs and what waits in a session."""
+        session = await self._session(request)
+        async with self.controls.steps() as command:
+            stopped = await command.stop_session(session.id, by="operator")
+        return web.json_response({"stopped": stopped})
+
+    # -- turns and agents --------------------------------------------------------------------
+
+    async def turn(self, request: web.Request) -> web.Response:
+        """One turn's result; `wait` waits for its end."""
+        most = int(_LONGEST_WAIT.total_seconds())
+        wait = timedelta(seconds=query_number(request, "wait", default=0, most=most))
+        result = await self.results.wait(TurnId(request.match_info["turn"]), timeout=wait)
+        if result is None:
+            raise HttpProblem(404, "Not found", "there is no such turn")
+        return web.json_response(result.as_json())
+
+    async def list_agents(self, _request: web.Request) -> web.Response:
+        """The configured agents."""
+        found = [
+            {"agent": name, "provider": one.provider, "model": one.model, "tools": one.tools}
+            for name, one in self.agents.items()
+        ]
+        return web.json_response({"agents": found})
+
+    # -- tasks -------------------------------------------------------------------------------
+
+    async def list_tasks(self, _request: web.Request) -> web.Response:
+        """The configured tasks with their next instant and last occurrence."""
+        found = await self.scheduler.tasks()
+        return web.json_response({"tasks": [_task(one) for one in found]})
+
+    async def one_task(self, request: web.Request) -> web.Response:
+        """One task."""
+        return web.json_response(_task(await self._task(request)))
+
+    async def run_task(self, request: web.Request) -> web.Response:
+        """Run a task now."""
+        outcome = await self.scheduler.run(request.match_info["task"], by="operator")
+        return _refused(outcome) if isinstance(outcome, Refusal) else _receipt(outcome)
+
+    async def occurrences(self, request: web.Request) -> web.Response:
+        """The newest occurrences of a task."""
+        view = await self._task(request)
+        limit = query_number(request, "limit", default=50, most=_MOST)
+        found = await self.scheduler.occurrences(view.task.name, limit=limit)
+        return web.json_response({"occurrences": [_occurrence(one) for one in found]})
+
+    # -- what went wrong ---------------------------------------------------------------------
+
+    async def list_deliveries(self, request: web.Request) -> web.Response:
+        """The newest deliveries, of one state when `state` names it."""
+        state = _choice(request, "state", DeliveryState)
+        limit = query_number(request, "limit", default=50, most=_MOST)
+        found = await self.database.read(deliveries.newest, state=state, limit=limit)
+        return web.json_response({"deliveries": found})
+
+    async def list_inbox(self, request: web.Request) -> web.Response:
+        """The newest things received, of one state when `state` names it."""
+        state = _choice(request, "state", InboxState)
+        limit = query_number(request, "limit", default=50, most=_MOST)
+        found = await self.database.read(inbox.newest, state=state, limit=limit)
+        return web.json_response({"inbox": found})
+
+    # -- shared ------------------------------------------------------------------------------
+
+    async def _object(self, request: web.Request) -> Mapping[str, Any]:
+        value = parse_json(await read_body(request, self.limits), self.limits)
+        if not isinstance(value, dict):
+            raise _bad("the body must be a JSON object")
+        return value
+
+    async def _session(self, request: web.Request) -> Session:
+        found = await self.database.read(sessions.get, SessionId(request.match_info["session"]))
+        if found is None:
+            raise HttpProblem(404, "Not found", "there is no such session")
+        return found
+
+    async def _task(self, request: web.Request) -> TaskView:
+        name = request.match_info["task"]
+        for view in await self.scheduler.tasks():
+            if view.task.name == name:
+                return view
+        raise HttpProblem(404, "Not found", f"there is no task {name!r}")
+
+
+def _bad(detail: str) -> HttpProblem:
+    return HttpProblem(400, "Bad request", detail)
+
+
+def _text(body: Mapping[str, Any], name: str, *, most: int) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise _bad(f"{name}: a text that is not empty is needed")
+    if len(value) > most:
+        raise _bad(f"{name}: at most {most} characters")
+    return value
+
+
+def _choice(request: web.Request, name: str, states: type[StrEnum]) -> str | None:
+    given = request.query.get(name)
+    known = [state.value for state in states]
+    if given is not None and given not in known:
+        raise _bad(f"{name} takes one of {', '.join(known)}")
+    return given
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    status, title = _REFUSED.get(refusal.reason, (409, "Refused"))
+    return problem(status, title, refusal.detail, reason=refusal.reason.value)
+
+
+def _receipt(accepted: Accepted) -> web.Response:
+    status_url = f"/api/turns/{accepted.turn}"
+    body = {
+        "turn": accepted.turn,
+        "session": accepted.session,
+        "number": accepted.number,
+        "duplicate": accepted.duplicate,
+        "status_url": status_url,
+        "events_url": f"/api/sessions/{accepted.session}/events"
+        f"?turn={accepted.turn}&after={accepted.number - 1}",
+    }
+    status = 200 if accepted.duplicate else 202
+    return web.json_response(body, status=status, headers={"Location": status_url})
+
+
+def _session(session: Session) -> dict[str, Any]:
+    return {
+        "session": session.id,
+        "key": session.key,
+        "agent": session.agent,
+        "title": session.title,
+        "source": session.source.value,
+        "origin": session.origin.value,
+        "sticky": session.sticky,
+        "archived": session.archived,
+        "last_event": session.last_event,
+        "created_at": _iso(session.created_at),
+        "active_at": _iso(session.active_at),
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {
+        "number": message.number,
+        "role": message.role.value,
+        "author": message.author,
+        "text": message.text,
+        "status": message.status,
+        "turn": message.turn,
+        "at": _iso(message.at),
+    }
+
+
+def _task(view: TaskView) -> dict[str, Any]:
+    task = view.task
+    return {
+        "task": task.name,
+        "cron": task.schedule.expression,
+        "timezone": task.schedule.zone.key,
+        "agent": task.binding.agent,
+        "prompt": task.prompt,
+        "enabled": task.enabled,
+        "next_at": _iso(view.next_at),
+        "last": _occurrence(view.last) if view.last else None,
+    }
+
+
+def _occurrence(one: Occurrence) -> dict[str, Any]:
+    return {
+        "occurrence": one.id,
+        "scheduled_at": _iso(one.scheduled_at),
+        "manual": one.manual,
+        "state": one.state.value,
+        "reason": one.reason,
+        "turn": one.turn,
+        "session": one.session,
+        "finished_at": _iso(one.finished_at),
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat().replace("+00:00", "Z") if at else None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,339 @@
+"""The `ringback` command. Imports stay inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from service.client import Client
+    from service.config import Settings
+
+app = typer.Typer(
+    help="Something rings: a Telegram message, a webhook, a cron tick. An agent answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+tasks = typer.Typer(help="Show tasks and run them.", no_args_is_help=True, rich_markup_mode=None)
+token = typer.Typer(
+    help="Make, list and revoke API tokens.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(tasks, name="tasks")
+app.add_typer(token, name="token")
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="RINGBACK_CONFIG",
+        help="The TOML file; default: ringback.toml in this folder, if there is one.",
+    ),
+]
+Url = Annotated[
+    str | None, typer.Option(envvar="RINGBACK_URL", help="Where a running service answers.")
+]
+Token = Annotated[str | None, typer.Option(envvar="RINGBACK_TOKEN", help="An API token for it.")]
+Key = Annotated[str, typer.Option("--session", help="The key of the session; same key, same one.")]
+Agent = Annotated[str | None, typer.Option(help="The agent of a new session.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the service until it is told to stop."""
+    from service.app import serve as run
+    from service.log import setup
+
+    settings = _settings(config)
+    setup(settings.log, settings.secrets())
+    _run(run(settings), fast=True)
+
+
+@app.command()
+def demo() -> None:
+    """Ring a real service by Telegram, webhook and cron, all on this machine."""
+    from service.demo.run import run
+
+    raise typer.Exit(_run(run(), fast=True))
+
+
+@app.command("check-config")
+def check_config(config: Config = None) -> None:
+    """Read the configuration and report every problem."""
+    from service.app import check
+
+    settings = _settings(config)
+    check(settings)
+    _say(
+        f"The configuration is good: {len(settings.agents)} agents, "
+        f"{len(settings.webhooks)} webhooks, {len(settings.tasks)} tasks, "
+        f"Telegram {'on' if settings.telegram else 'off'}."
+    )
+
+
+@app.command()
+def migrate(config: Config = None) -> None:
+    """Bring the database to this release's schema."""
+    settings = _settings(config)
+    revision = _run(_migrate(settings.database.url))
+    _say(f"The schema is at {revision}.")
+
+
+@app.command()
+def chat(
+    config: Config = None,
+    agent: Agent = None,
+    session: Key = "terminal",
+    url: Url = None,
+    api_token: Token = None,
+) -> None:
+    """Talk to an agent in the terminal."""
+    from service.client import chat as run
+
+    _call(config, url, api_token, lambda client: run(client, key=session, agent=agent))
+
+
+@app.command()
+def send(
+    text: Annotated[str, typer.Argument(help="What to say; - reads it from the input.")],
+    config: Config = None,
+    agent: Agent = None,
+    session: Key = "terminal",
+    as_json: AsJson = False,
+    url: Url = None,
+    api_token: Token = None,
+) -> None:
+    """Send one message and show the answer; exit code 1 when it failed."""
+    from service.client import send as run
+
+    words = sys.stdin.read() if text == "-" else text
+    code = _call(
+        config,
+        url,
+        api_token,
+        lambda client: run(client, words, key=session, agent=agent, as_json=as_json),
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def sessions(
+    config: Config = None, as_json: AsJson = False, url: Url = None, api_token: Token = None
+) -> None:
+    """List sessions, the most recently active first."""
+    found = _call(config, url, api_token, lambda client: client.get("/api/sessions"))
+    _table(
+        found["sessions"],
+        ("session", "agent", "origin", "active_at", "title"),
+        as_json=as_json,
+        empty="There are no sessions yet.",
+    )
+
+
+@tasks.command("list")
+def list_tasks(
+    config: Config = None, as_json: AsJson = False, url: Url = None, api_token: Token = None
+) -> None:
+    """List tasks with their next instants."""
+    found = _call(config, url, api_token, lambda client: client.get("/api/tasks"))
+    _table(
+        found["tasks"],
+        ("task", "cron", "timezone", "agent", "enabled", "next_at"),
+        as_json=as_json,
+        empty="The configuration has no tasks.",
+    )
+
+
+@tasks.command("run")
+def run_task(name: str, config: Config = None, url: Url = None, api_token: Token = None) -> None:
+    """Run a task now and show the answer."""
+    result = _call(config, url, api_token, lambda client: _run_task(client, name))
+    _say(result["text"] or result["error"] or "")
+    raise typer.Exit(0 if result["state"] == "succeeded" else 1)
+
+
+@token.command("create")
+def create_token(name: str, config: Config = None) -> None:
+    """Make a token for the API; it is shown once."""
+    _say(_run(_with_database(_settings(config), "issue", name)))
+
+
+@token.command("list")
+def list_tokens(config: Config = None) -> None:
+    """List the names of the tokens."""
+    for name, made in _run(_with_database(_settings(config), "names")):
+        _say(f"{name}  {made:%Y-%m-%d %H:%M} UTC")
+
+
+@token.command("revoke")
+def revoke_token(name: str, config: Config = None) -> None:
+    """Make every token of this name useless."""
+    gone = _run(_with_database(_settings(config), "revoke", name))
+    if not gone:
+        _fail([f"there is no token {name!r}; see: ringback token list"], code=1)
+    _say(f"Revoked {gone}.")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        _say(installed("ringback"))
+    except PackageNotFoundError:
+        _say("0.1.0 (not installed as a package)")
+
+
+# -- shared -----------------------------------------------------------------------------------
+
+
+def _settings(path: Path | None) -> Settings:
+    from service.config import load
+
+    default = Path("ringback.toml")
+    return load(path or (default if default.exists() else None))
+
+
+def _call(
+    config: Path | None,
+    url: str | None,
+    api_token: str | None,
+    work: Callable[[Client], Coroutine[Any, Any, Any]],
+) -> Any:
+    from service.config import Log
+    from service.log import setup
+
+    settings = _settings(config)
+    setup(Log(level="error"), settings.secrets())
+    return _run(_connected(settings, url, api_token, work))
+
+
+async def _connected(
+    settings: Settings,
+    url: str | None,
+    api_token: str | None,
+    work: Callable[[Client], Coroutine[Any, Any, Any]],
+) -> Any:
+    from service.client import connect
+
+    async with connect(settings, url=url, token=api_token) as client:
+        return await work(client)
+
+
+async def _run_task(client: Client, name: str) -> Any:
+    accepted = await client.post(f"/api/tasks/{name}/run")
+    while True:
+        result = await client.get(f"/api/turns/{accepted['turn']}", wait="30")
+        if result["finished_at"]:
+            return result
+
+
+async def _migrate(url: str) -> str:
+    from service.store import schema
+    from service.store.database import Database
+
+    database = Database(url)
+    await database.open()
+    try:
+        return await schema.migrate(database)
+    finally:
+        await database.close()
+
+
+async def _with_database(settings: Settings, step: str, name: str = "") -> Any:
+    """Run one step on the tokens; a SQLite file in use is shared by its write-ahead log."""
+    from datetime import UTC, datetime
+
+    from service.store import tokens
+    from service.store.database import Database
+
+    await _ensure_schema(settings.database.url)
+    database = Database(settings.database.url)
+    await database.open(shared=True)
+    try:
+        if step == "issue":
+            return await database.write(tokens.issue, name=name, at=datetime.now(UTC))
+        if step == "names":
+            return await database.read(tokens.names)
+        return await database.write(tokens.revoke, name)
+    finally:
+        await database.close()
+
+
+async def _ensure_schema(url: str) -> None:
+    from service.errors import DatabaseBusy
+
+    try:
+        await _migrate(url)
+    except DatabaseBusy:
+        # The service that holds the file has migrated it.
+        return
+
+
+def _run(work: Coroutine[Any, Any, Any], *, fast: bool = False) -> Any:
+    if not fast:
+        return asyncio.run(work)
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def _table(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool, empty: str
+) -> None:
+    if as_json:
+        import json
+
+        _say(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    if not rows:
+        _say(empty)
+        return
+    cells = [list(columns), *([str(row[name] or "") for name in columns] for row in rows)]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    for line in cells:
+        _say(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _fail(problems: list[str], *, code: int) -> None:
+    for problem in problems:
+        sys.stderr.write(f"ringback: {problem}\n")
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Run a command; expected errors end in one line each, without a traceback."""
+    from service.errors import ConfigError, RingbackError
+
+    try:
+        app()
+    except ConfigError as error:
+        _fail(list(error.problems), code=2)
+    except RingbackError as error:
+        _fail([str(error)], code=1)
+    except KeyboardInterrupt:
+        _fail(["interrupted"], code=130)
+    except BrokenPipeError:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

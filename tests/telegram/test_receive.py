@@ -1,0 +1,381 @@
+"""What becomes of an update: turns, commands, presses, refusals; each stored once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from handlers.telegram.receive import Receiver
+from service.core.model import Address, Channel
+from service.core.states import InboxState
+from service.errors import StoreError
+from service.store.database import Database
+from tests.telegram.station import AGENTS, ME, Station
+from tests.telegram.updates import (
+    ANN,
+    BOB,
+    BOT,
+    TEAM,
+    Raw,
+    group,
+    mention,
+    message,
+    press,
+)
+
+
+@pytest.fixture
+def station(database: Database) -> Station:
+    return Station(database)
+
+
+@pytest.fixture
+def receiver(station: Station) -> Receiver:
+    return station.receiver()
+
+
+async def take(receiver: Receiver, *raws: Raw) -> None:
+    """Receive updates one after the other, with numbers of their own."""
+    for number, raw in enumerate(raws, start=1):
+        raw = {**raw, "update_id": raw.get("number", number)}
+        await receiver.receive(raw, json.dumps(raw).encode(), ME)
+    await receiver.close()
+
+
+async def test_words_become_a_turn_of_the_chats_session(
+    station: Station, receiver: Receiver
+) -> None:
+    """The session lives at the chat, is sticky, and has the usual agent."""
+    await take(receiver, message("Hello"), message("again"))
+
+    [session] = await station.sessions()
+    assert [("queued", "telegram:501")] * 2 == await station.turns()
+    assert ["Hello", "again"] == await station.said()
+    assert (f"telegram:{BOT}:{ANN}", f"telegram {BOT}:{ANN}", "trigger", True) == (
+        session.key,
+        session.home,
+        session.source,
+        session.sticky,
+    )
+
+
+async def test_the_raw_update_is_kept(station: Station, receiver: Receiver) -> None:
+    """What came is there byte for byte, beside what was made of it."""
+    await take(receiver, message("Hello"))
+
+    assert [json.dumps({**message("Hello"), "update_id": 1}).encode()] == await station.bodies()
+
+
+async def test_each_topic_has_its_own_session(station: Station, receiver: Receiver) -> None:
+    """A forum holds many conversations."""
+    text = "@test_bot hi"
+    topics = [
+        message(
+            text,
+            chat=group(),
+            entities=[mention(text)],
+            message_thread_id=topic,
+            is_topic_message=True,
+        )
+        for topic in (7, 8)
+    ]
+    await take(receiver, *topics)
+
+    keys = [session.key for session in await station.sessions()]
+    assert [f"telegram:{BOT}:{TEAM}:7", f"telegram:{BOT}:{TEAM}:8"] == sorted(keys)
+
+
+async def test_the_same_update_makes_one_turn(station: Station, receiver: Receiver) -> None:
+    """However often it comes, also at the same time."""
+    raw = message("Hello") | {"update_id": 7}
+    await asyncio.gather(*(receiver.receive(raw, b"{}", ME) for _ in range(100)))
+
+    assert 1 == len(await station.turns())
+
+
+async def test_the_same_command_is_carried_out_once(station: Station, receiver: Receiver) -> None:
+    """A second delivery of `/new` makes no second session."""
+    raw = message("/new") | {"update_id": 7}
+    for _ in range(3):
+        await receiver.receive(raw, b"{}", ME)
+
+    assert (1, 1) == (len(await station.sessions()), len(await station.notices()))
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (message("hi", sender=BOB), "the person 502 is not in telegram.allow"),
+        (message("/new", sender=BOB), "the person 502 is not in telegram.allow"),
+        (message(photo=[], sender=BOB), "the person 502 is not in telegram.allow"),
+        (message("hi", chat=group(-77)), "the group -77 is not in telegram.allow"),
+        (message("/start", chat=group(-77)), "the group -77 is not in telegram.allow"),
+    ],
+)
+async def test_strangers_are_noted_and_not_answered(
+    station: Station, receiver: Receiver, raw: Raw, reason: str
+) -> None:
+    """They cannot even tell whether anybody listens."""
+    await take(receiver, raw)
+
+    assert [("ignored", reason)] == await station.inbox()
+    assert ([], []) == (await station.turns(), await station.notices())
+
+
+async def test_an_empty_list_means_nobody(station: Station) -> None:
+    """A fresh configuration answers no one."""
+    await take(station.receiver(allow=frozenset()), message("hi"))
+
+    assert [] == await station.turns()
+
+
+async def test_a_stranger_who_starts_the_bot_learns_their_number_once(
+    station: Station, receiver: Receiver
+) -> None:
+    """That is what the operator needs, and all there is to learn."""
+    await take(receiver, *[message("/start", sender=BOB)] * 3)
+
+    [(spot, text, _)] = await station.notices()
+    assert (f"{BOT}:{BOB}", True) == (spot, str(BOB) in text)
+
+
+async def test_a_stranger_cannot_stop_a_turn(station: Station, receiver: Receiver) -> None:
+    """Buttons ask the same rule as words."""
+    await take(receiver, message("Hello"), press("stop:1", sender=BOB))
+
+    assert [("4382bf", "You may not use this bot.")] == station.answers
+    assert ("ignored", "the person 502 is not in telegram.allow") in await station.inbox()
+
+
+async def test_everybody_in_a_listed_group_may_speak(station: Station, receiver: Receiver) -> None:
+    """The author is the person all the same."""
+    text = "@test_bot hi"
+    await take(receiver, message(text, sender=BOB, chat=group(), entities=[mention(text)]))
+
+    assert [("queued", "telegram:502")] == await station.turns()
+
+
+async def test_group_talk_is_not_for_the_bot(station: Station, receiver: Receiver) -> None:
+    """Unless somebody mentions it or answers it."""
+    await take(receiver, message("hi all", chat=group()))
+
+    assert [("ignored", "nobody in the group spoke to the bot")] == await station.inbox()
+
+
+async def test_a_group_can_be_answered_always(station: Station) -> None:
+    """`groups = "all"` takes every word as meant for the bot."""
+    await take(station.receiver(groups="all"), message("hi all", chat=group()))
+
+    assert ["hi all"] == await station.said()
+
+
+async def test_a_malformed_update_is_quarantined(station: Station, receiver: Receiver) -> None:
+    """It is kept with its reason, and the next one is answered."""
+    await take(receiver, {"message": {"text": "x"}}, message("Hello"))
+
+    assert [("quarantined", "message.chat is not an object"), ("accepted", None)] == (
+        await station.inbox()
+    )
+
+
+async def test_an_update_without_a_number_is_quarantined(
+    station: Station, receiver: Receiver
+) -> None:
+    """Its content is its key."""
+    for _ in range(2):
+        await receiver.receive([1, 2], b"[1, 2]", ME)
+
+    assert [("quarantined", "the update has no number")] == await station.inbox()
+
+
+async def test_an_edited_message_is_noted(station: Station, receiver: Receiver) -> None:
+    """It is no second question."""
+    await take(receiver, {"edited_message": message("Hello")["message"]})
+
+    [(state, _)] = await station.inbox()
+    assert InboxState.IGNORED.value == state
+
+
+async def test_what_cannot_be_read_is_said_once_for_an_album(
+    station: Station, receiver: Receiver
+) -> None:
+    """Ten photos sent together are one mistake."""
+    await take(receiver, *[message(photo=[], media_group_id="7")] * 3, message(voice={}))
+
+    assert [
+        "I cannot read photos yet. Write to me in words, please.",
+        "I cannot read voice messages yet. Write to me in words, please.",
+    ] == [text for _, text, _ in await station.notices()]
+
+
+async def test_a_photo_in_a_group_is_nobodys_business(station: Station, receiver: Receiver) -> None:
+    """The bot complains only when it was meant."""
+    await take(receiver, message(photo=[], chat=group()))
+
+    assert [] == await station.notices()
+
+
+async def test_a_full_queue_is_told(station: Station, receiver: Receiver) -> None:
+    """A message that was not taken must not just vanish."""
+    await take(receiver, *[message(f"word {number}") for number in range(6)])
+
+    [(_, text, _)] = await station.notices()
+    assert text.startswith("Too many messages")
+    assert 5 == len(await station.turns())
+
+
+async def test_a_service_that_drains_stores_nothing(station: Station, receiver: Receiver) -> None:
+    """The update must come again, to the next process."""
+    await station.engine.intake.drain()
+
+    with pytest.raises(StoreError):
+        await take(receiver, message("Hello"))
+
+    assert [] == await station.inbox()
+
+
+# -- commands -----------------------------------------------------------------------------------
+
+
+async def told(station: Station) -> str:
+    """The last notice."""
+    return (await station.notices())[-1][1]
+
+
+@pytest.mark.parametrize("command", ["/start", "/help"])
+async def test_help_names_commands_and_agents(
+    station: Station, receiver: Receiver, command: str
+) -> None:
+    """Who starts the bot reads what it can do."""
+    await take(receiver, message(command))
+
+    text = await told(station)
+    assert all(word in text for word in ("/new", "/stop", "/status", "/sessions", *AGENTS))
+
+
+async def test_new_moves_the_chat_to_a_fresh_session(station: Station, receiver: Receiver) -> None:
+    """The old one keeps its history and its binding."""
+    await take(receiver, message("Hello"), message("/new coder"), message("Write"))
+
+    old, new = await station.sessions()
+    assert (None, f"telegram:{BOT}:{ANN}") == (old.key, new.key)
+    assert "A new session with **coder** (`code*r`)." == await told(station)
+
+
+async def test_an_unknown_agent_is_not_started(station: Station, receiver: Receiver) -> None:
+    """The answer lists the ones there are."""
+    await take(receiver, message("/new `nobody`"))
+
+    assert "There is no agent `nobody`. Choose one of `assistant`, `coder`." == (
+        await told(station)
+    )
+    assert [] == await station.sessions()
+
+
+async def test_stop_stops_what_runs_and_what_waits(station: Station, receiver: Receiver) -> None:
+    """Nothing of the session is left to do."""
+    await take(receiver, message("one"), message("two"), message("/stop"))
+
+    assert "Stopped." == await told(station)
+    assert ["stopped", "stopped"] == [state for state, _ in await station.turns()]
+
+
+async def test_stop_without_anything_to_stop_says_so(station: Station, receiver: Receiver) -> None:
+    """People are not left wondering."""
+    await take(receiver, message("/stop"))
+
+    assert "Nothing is running." == await told(station)
+
+
+async def test_status_tells_how_the_session_is(station: Station, receiver: Receiver) -> None:
+    """Title, agent, state: taken literally, whatever they contain."""
+    await take(receiver, message("Is *this* bold?"), message("/status"))
+
+    text = await told(station)
+    assert "**Is \\*this\\* bold?**" in text
+    assert "Agent: `assistant`, model `echo` of `offline`" in text
+    assert "State: waiting for its turn" in text
+
+
+async def test_status_of_no_session_says_how_to_begin(station: Station, receiver: Receiver) -> None:
+    """A chat without a word has no session."""
+    await take(receiver, message("/status"))
+
+    assert "No session yet. Write something, and `assistant` answers." == await told(station)
+
+
+async def test_sessions_lists_those_of_the_chat(station: Station, receiver: Receiver) -> None:
+    """The newest first, the current one marked."""
+    await take(receiver, message("First"), message("/new"), message("Second"))
+    await take(receiver, message("/sessions") | {"number": 9})
+
+    lines = (await told(station)).splitlines()
+    assert ("**" in lines[0], "(current)" in lines[0], "First" in lines[1]) == (True, True, True)
+
+
+@pytest.mark.parametrize(("command", "hint"), [("/statsu", "/status"), ("/frobnicate", "/help")])
+async def test_an_unknown_command_gets_a_hint(
+    station: Station, receiver: Receiver, command: str, hint: str
+) -> None:
+    """The nearest name, or where to find all of them."""
+    await take(receiver, message(command))
+
+    assert hint in await told(station)
+
+
+async def test_an_unknown_command_in_a_group_is_for_another_bot(
+    station: Station, receiver: Receiver
+) -> None:
+    """Several bots share a group; a known command without a name is taken."""
+    await take(receiver, message("/frobnicate", chat=group()), message("/status", chat=group()))
+
+    [(spot, _, options)] = await station.notices()
+    assert (f"{BOT}:{TEAM}", {"reply_to": 12}) == (spot, options)
+
+
+# -- the stop button ----------------------------------------------------------------------------
+
+
+async def begin(station: Station, chat: int = ANN) -> str:
+    """A turn whose answer goes to a chat."""
+    home = Address(Channel.TELEGRAM, f"{BOT}:{chat}")
+    outcome = await station.engine.accept(
+        "Hello", source=str(BOT), session_key=f"telegram:{home.spot}", answer_to=(home,), home=home
+    )
+    assert isinstance(outcome.turn, str)
+    return outcome.turn
+
+
+async def test_the_button_stops_its_turn(station: Station, receiver: Receiver) -> None:
+    """The press is answered, and the turn is over."""
+    turn = await begin(station)
+    await take(receiver, press(f"stop:{turn}"))
+
+    assert [("4382bf", "Stopping.")] == station.answers
+    assert ["stopped"] == [state for state, _ in await station.turns()]
+
+
+async def test_a_second_press_changes_nothing(station: Station, receiver: Receiver) -> None:
+    """It is told that it came late."""
+    turn = await begin(station)
+    await take(receiver, press(f"stop:{turn}"), press(f"stop:{turn}"))
+
+    assert [("4382bf", "Stopping."), ("4382bf", "It is over already.")] == station.answers
+
+
+async def test_a_button_stops_no_turn_of_another_chat(station: Station, receiver: Receiver) -> None:
+    """Who forges a press from an allowed chat reaches that chat's turns only."""
+    turn = await begin(station, chat=TEAM)
+    await take(receiver, press(f"stop:{turn}"))
+
+    assert [("4382bf", "It is over already.")] == station.answers
+    assert ["queued"] == [state for state, _ in await station.turns()]
+
+
+async def test_an_old_button_does_nothing(station: Station, receiver: Receiver) -> None:
+    """Its presser is told."""
+    await take(receiver, press("v0:old"))
+
+    assert [("4382bf", "This button does nothing any more.")] == station.answers

@@ -1,0 +1,506 @@
+"""The sender: live by edits, at a chat's pace, in the same messages after a crash, never twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from handlers.telegram.client import Client, TokenRefused
+from handlers.telegram.send import DIRECT, SendTimes, TelegramSender
+from service.core.model import Address, Channel, Delivery, DeliveryId, Part, TurnId
+from service.core.pacing import Pace
+from service.core.states import DeliveryState, TurnState
+from service.errors import (
+    AddressGone,
+    AddressMoved,
+    ChannelBusy,
+    ChannelDown,
+    ChannelError,
+    ChannelUncertain,
+    Fenced,
+)
+from service.ports import Receipt
+from tests.telegram.journal import MemoryJournal
+from tests.telegram.server import Server
+from tests.telegram.updates import ANN, BOT, TEAM
+from tests.telegram.views import TURN, Views, over, running
+
+MOMENT = timedelta(milliseconds=10)
+EAGER = Pace(
+    refill=timedelta(milliseconds=1),
+    burst=100,
+    edit=MOMENT,
+    slowest_edit=MOMENT * 2,
+    worthwhile=(1, 1, 1),
+    patience=MOMENT,
+    cool_down=MOMENT,
+)
+TIMES = SendTimes(
+    grace=MOMENT * 2,
+    typing=MOMENT * 5,
+    patience=timedelta(seconds=2),
+    first_retry=MOMENT,
+    last_retry=MOMENT * 3,
+)
+STOP = {"inline_keyboard": [[{"text": "⏹ Stop", "callback_data": f"stop:{TURN}"}]]}
+
+
+def reply(chat: int = ANN, topic: int | None = None) -> Delivery:
+    spot = f"{BOT}:{chat}" + (f":{topic}" if topic else "")
+    return Delivery(
+        DeliveryId("d"),
+        Address(Channel.TELEGRAM, spot),
+        DeliveryState.SENDING,
+        attempt=1,
+        epoch=1,
+        created_at=datetime.now(UTC),
+        turn=TurnId(TURN),
+    )
+
+
+def notice(text: str, **options: object) -> Delivery:
+    return replace(reply(), turn=None, text=text, options=options)
+
+
+@dataclass
+class Desk:
+    """A sender at work on one delivery."""
+
+    sender: TelegramSender
+    server: Server
+
+    async def send(
+        self, delivery: Delivery, *views: object, journal: MemoryJournal | None = None
+    ) -> Receipt:
+        """Deliver what is whole already."""
+        stream = Views(*views).stream()  # type: ignore[arg-type]
+        return await self.sender.deliver(delivery, stream, journal or MemoryJournal())
+
+    def follow(
+        self, views: Views, journal: MemoryJournal | None = None, delivery: Delivery | None = None
+    ) -> asyncio.Task[Receipt]:
+        """Begin to deliver a reply that grows."""
+        return asyncio.create_task(
+            self.sender.deliver(delivery or reply(), views.stream(), journal or MemoryJournal())
+        )
+
+
+@pytest.fixture
+async def desk(server: Server, client: Client) -> AsyncGenerator[Desk]:
+    """A sender in a hurry."""
+    sender = TelegramSender(client, bot=str(BOT), private=EAGER, group=EAGER, times=TIMES)
+    yield Desk(sender, server)
+
+
+async def test_a_quick_reply_is_one_message_with_its_words(desk: Desk) -> None:
+    """No placeholder flickers when the answer is there already."""
+    journal = MemoryJournal()
+    receipt = await desk.send(reply(), over("**Hi**"), journal=journal)
+
+    assert ["Hi"] == desk.server.texts(ANN)
+    assert Receipt(("101",)) == receipt
+    assert [("opening", DIRECT), ("opened", DIRECT)] == journal.history
+    assert [] == desk.server.of("editMessageText")
+
+
+async def test_a_reply_grows_in_one_message(desk: Desk) -> None:
+    """It is opened without words, edited while it grows, and edited to its end."""
+    views, journal = Views(running()), MemoryJournal()
+    task = desk.follow(views, journal)
+    await desk.server.until("sendMessage", text="…")
+    views.show(running("Hello **wo"))
+    await desk.server.until("editMessageText", text="Hello wo")
+    views.show(over("Hello **world**"))
+    receipt = await task
+
+    assert ["Hello world"] == desk.server.texts()
+    assert Receipt(("101",)) == receipt
+    assert [("opening", 0), ("opened", 0)] == journal.history
+
+
+async def test_a_growing_reply_has_a_stop_button_until_its_end(desk: Desk) -> None:
+    """The button names the turn; the last edit takes it away."""
+    views = Views(running("Working"))
+    task = desk.follow(views)
+    await desk.server.until("editMessageText", text="Working")
+    growing = desk.server.of("editMessageText")[-1]
+    views.show(over("Working"))
+    await task
+
+    assert STOP == growing["reply_markup"]
+    assert "reply_markup" not in desk.server.of("editMessageText")[-1]
+
+
+async def test_typing_is_shown_while_the_agent_works(desk: Desk) -> None:
+    """It is refreshed, and stops at the end."""
+    views = Views(running())
+    task = desk.follow(views, delivery=reply(TEAM, 7))
+    await desk.server.until("sendChatAction", 2, action="typing", message_thread_id=7)
+    views.show(over("Done"))
+    await task
+    shown = len(desk.server.of("sendChatAction"))
+    await asyncio.sleep(TIMES.typing.total_seconds() * 2)
+
+    assert shown == len(desk.server.of("sendChatAction"))
+
+
+async def test_running_tools_are_named_below_the_words(desk: Desk) -> None:
+    """People see what takes the time; at the end only the words stay."""
+    views = Views(running("Let me see", tools=("clock", "notes")))
+    task = desk.follow(views)
+    await desk.server.until("editMessageText", text="Let me see\n\n⚙ clock, notes…")
+    views.show(over("Noon."))
+    await task
+
+    assert ["Noon."] == desk.server.texts()
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "error", "shown"),
+    [
+        (TurnState.STOPPED, "Half an", None, "Half an\n\n(stopped)"),
+        (TurnState.STOPPED, "", None, "(stopped)"),
+        (TurnState.FAILED, "Half an", "Too slow.", "Half an\n\n⚠️ Too slow."),
+        (TurnState.FAILED, "", None, "⚠️ The agent failed."),
+        (TurnState.FAILED, "```\ncode", "Cut.", "code\n\n⚠️ Cut."),
+        (TurnState.SUCCEEDED, " \n", None, "The answer is empty."),
+    ],
+)
+async def test_every_ending_is_told(
+    desk: Desk, state: TurnState, words: str, error: str | None, shown: str
+) -> None:
+    """Partial words stay, and how it ended stands below them."""
+    await desk.send(reply(), over(words, state, error=error))
+
+    assert [shown] == desk.server.texts()
+
+
+async def test_a_long_reply_fills_several_messages_in_order(desk: Desk) -> None:
+    """Each part is a message; the receipt has them all."""
+    words = " ".join(f"word{number}" for number in range(1500))
+    receipt = await desk.send(reply(), over(words))
+
+    assert words == " ".join(desk.server.texts())
+    assert (4, True) == (len(receipt.ids), all(len(t) <= 4096 for t in desk.server.texts()))
+
+
+async def test_a_reply_that_outgrows_its_message_goes_on_in_the_next(desk: Desk) -> None:
+    """Further messages are opened without words too, and the button moves along."""
+    words = " ".join(f"word{number}" for number in range(1000))
+    views, journal = Views(running("Hello")), MemoryJournal()
+    task = desk.follow(views, journal)
+    await desk.server.until("editMessageText", text="Hello")
+    views.show(running(words))
+    await desk.server.until("editMessageText", 3)
+    markups = [one.get("reply_markup") for one in desk.server.messages.values()]
+    views.show(over(words))
+    await task
+
+    assert [None, STOP] == markups
+    assert words == " ".join(desk.server.texts())
+    assert {"opening", "opened"} == {step for step, _ in journal.history}
+
+
+async def test_a_reply_that_shrank_leaves_no_message_behind(desk: Desk) -> None:
+    """After a reset the end may be shorter than what was shown."""
+    views = Views(running("word " * 1500))
+    task = desk.follow(views)
+    await desk.server.until("editMessageText", 2)
+    views.show(over("Short."))
+    receipt = await task
+
+    assert ["Short."] == desk.server.texts()
+    assert Receipt(("101",)) == receipt
+
+
+async def test_after_a_crash_the_same_message_goes_on(desk: Desk) -> None:
+    """A successor edits what its predecessor opened."""
+    desk.server.messages[77] = {"chat_id": ANN, "text": "Half an ans"}
+    journal = MemoryJournal([Part(0, "77")])
+    receipt = await desk.send(reply(), over("Half an answer"), journal=journal)
+
+    assert (["Half an answer"], Receipt(("77",))) == (desk.server.texts(), receipt)
+    assert [] == desk.server.of("sendMessage")
+
+
+async def test_a_successor_does_not_blank_what_is_shown(desk: Desk) -> None:
+    """Until the first words are there again, the old ones stay."""
+    desk.server.messages[77] = {"chat_id": ANN, "text": "Half an ans"}
+    views = Views(running())
+    task = desk.follow(views, MemoryJournal([Part(0, "77")]))
+    await desk.server.until("sendChatAction", 2)
+    views.show(running("Half an answer"))
+    await desk.server.until("editMessageText", text="Half an answer")
+    views.show(over("Half an answer, whole"))
+    await task
+
+    assert "…" not in [one["text"] for one in desk.server.of("editMessageText")]
+
+
+async def test_a_placeholder_in_doubt_is_opened_anew(desk: Desk) -> None:
+    """It carried no words, so a second one does no harm."""
+    journal = MemoryJournal([Part(0, None)])
+    await desk.send(reply(), over("Answer"), journal=journal)
+
+    assert ["Answer"] == desk.server.texts()
+
+
+async def test_words_in_doubt_are_never_sent_again(desk: Desk) -> None:
+    """A successor that finds them so says that nobody knows."""
+    with pytest.raises(ChannelUncertain):
+        await desk.send(reply(), over("Answer"), journal=MemoryJournal([Part(DIRECT, None)]))
+
+    assert [] == desk.server.of("sendMessage")
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_words_that_met_a_cut_are_not_repeated(desk: Desk, applied: bool) -> None:
+    """One request, and then the doubt is reported."""
+    desk.server.cut("sendMessage", applied=applied)
+    journal = MemoryJournal()
+
+    with pytest.raises(ChannelUncertain):
+        await desk.send(reply(), over("Answer"), journal=journal)
+
+    assert 1 == len(desk.server.of("sendMessage"))
+    assert [Part(DIRECT, None)] == list(journal.parts)
+
+
+async def test_a_part_in_doubt_does_not_hold_up_the_rest(desk: Desk) -> None:
+    """The other messages of a long reply still arrive."""
+    desk.server.cut("sendMessage", applied=True)
+    words = " ".join(f"word{number}" for number in range(1000))
+
+    with pytest.raises(ChannelUncertain):
+        await desk.send(reply(), over(words))
+
+    assert words == " ".join(desk.server.texts())
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_an_edit_that_met_a_cut_is_repeated(desk: Desk, applied: bool) -> None:
+    """Edits are idempotent: the end is the same."""
+    views = Views(running("Half"))
+    task = desk.follow(views)
+    await desk.server.until("editMessageText", text="Half")
+    desk.server.cut("editMessageText", applied=applied)
+    views.show(over("Whole"))
+    await task
+
+    assert ["Whole"] == desk.server.texts()
+
+
+async def test_a_failing_server_is_tried_again(desk: Desk) -> None:
+    """A 502 is no answer, and the words were surely not taken."""
+    desk.server.fail("sendMessage", 502, "Bad Gateway")
+    await desk.send(reply(), over("Answer"))
+
+    assert ["Answer"] == desk.server.texts()
+
+
+async def test_a_server_that_stays_down_is_left_to_the_outbox(desk: Desk) -> None:
+    """After some tries the error says that trying later helps, and nothing is in doubt."""
+    for _ in range(4):
+        desk.server.fail("sendMessage", 502, "Bad Gateway")
+    journal = MemoryJournal()
+
+    with pytest.raises(ChannelDown):
+        await desk.send(reply(), over("Answer"), journal=journal)
+
+    assert [] == list(journal.parts)
+
+
+async def test_a_flood_is_obeyed_to_the_second_and_the_newest_words_follow(desk: Desk) -> None:
+    """Nothing at all is sent to the chat meanwhile, and no frame is made up for."""
+    views = Views(running("One"))
+    task = desk.follow(views)
+    await desk.server.until("editMessageText", text="One")
+    desk.server.fail("editMessageText", 429, "Too Many Requests", retry_after=1)
+    views.show(running("One two"))
+    await desk.server.until("editMessageText", text="One two")
+    frozen_at = desk.server.calls[-1].at
+    views.show(running("One two three"))
+    views.show(over("One two three four"))
+    await task
+    later = [call for call in desk.server.calls if call.at > frozen_at]
+
+    assert ["One two three four"] == desk.server.texts()
+    assert min(call.at for call in later) >= frozen_at + 1
+    assert ["editMessageText"] == [call.method for call in later if call.method != "sendChatAction"]
+
+
+async def test_a_long_flood_at_the_end_is_left_to_the_outbox(desk: Desk) -> None:
+    """The error says how long; what is shown already stays."""
+    views, journal = Views(running("Half")), MemoryJournal()
+    task = desk.follow(views, journal)
+    await desk.server.until("editMessageText", text="Half")
+    desk.server.fail("editMessageText", 429, "Too Many Requests", retry_after=90)
+    views.show(over("Whole"))
+
+    with pytest.raises(ChannelBusy) as caught:
+        await task
+
+    assert timedelta(seconds=90) == caught.value.retry_after
+    assert [Part(0, "101")] == list(journal.parts)
+
+
+async def test_a_frozen_chat_is_not_asked_by_another_delivery(desk: Desk) -> None:
+    """What one delivery learnt holds for all that go to the chat."""
+    desk.server.fail("sendMessage", 429, "Too Many Requests", retry_after=90)
+    for _ in range(2):
+        with pytest.raises(ChannelBusy):
+            await desk.send(reply(), over("Answer"))
+
+    assert 1 == len(desk.server.of("sendMessage"))
+
+
+@pytest.mark.parametrize(
+    ("status", "description", "error"),
+    [
+        (403, "Forbidden: bot was blocked by the user", AddressGone),
+        (400, "Bad Request: chat not found", AddressGone),
+        (400, "Bad Request: message is too long", ChannelError),
+        (401, "Unauthorized", TokenRefused),
+    ],
+)
+async def test_a_refusal_leaves_nothing_in_doubt(
+    desk: Desk, status: int, description: str, error: type[ChannelError]
+) -> None:
+    """It is reported as it is, and the journal knows that nothing was opened."""
+    desk.server.fail("sendMessage", status, description)
+    journal = MemoryJournal()
+
+    with pytest.raises(error):
+        await desk.send(reply(), over("Answer"), journal=journal)
+
+    assert [] == list(journal.parts)
+
+
+async def test_a_person_who_blocks_the_bot_ends_the_delivery_at_once(desk: Desk) -> None:
+    """Nobody waits for a reply that cannot be shown."""
+    views = Views(running("Half"))
+    task = desk.follow(views)
+    await desk.server.until("editMessageText", text="Half")
+    desk.server.fail("editMessageText", 403, "Forbidden: bot was blocked by the user")
+    views.show(running("Half of it"))
+
+    with pytest.raises(AddressGone):
+        await task
+
+
+async def test_a_group_that_moved_takes_no_message_numbers_along(desk: Desk) -> None:
+    """In the new group they may be those of other messages."""
+    desk.server.fail("editMessageText", 400, "Bad Request", migrate_to_chat_id=TEAM)
+    journal = MemoryJournal([Part(0, "77")])
+
+    with pytest.raises(AddressMoved) as caught:
+        await desk.send(reply(-5), over("Answer"), journal=journal)
+
+    assert (f"{BOT}:{TEAM}", []) == (caught.value.spot, list(journal.parts))
+
+
+async def test_a_deleted_message_is_opened_again(desk: Desk) -> None:
+    """Somebody cleaned up; the answer still comes."""
+    views, journal = Views(running("Half")), MemoryJournal()
+    task = desk.follow(views, journal)
+    await desk.server.until("editMessageText", text="Half")
+    desk.server.messages.clear()
+    views.show(over("Whole"))
+    receipt = await task
+
+    assert (["Whole"], Receipt(("102",))) == (desk.server.texts(), receipt)
+
+
+@pytest.mark.parametrize("method", ["sendMessage", "editMessageText"])
+async def test_text_whose_dress_is_refused_comes_plain(desk: Desk, method: str) -> None:
+    """An answer without bold beats no answer."""
+    journal = MemoryJournal([Part(0, "77")] if method == "editMessageText" else [])
+    desk.server.messages[77] = {"chat_id": ANN, "text": "old"}
+    desk.server.fail(method, 400, "Bad Request: can't parse entities")
+    await desk.send(reply(), over("**Hi**"), journal=journal)
+
+    last = desk.server.of(method)[-1]
+    assert ("Hi", []) == (last["text"], last["entities"])
+
+
+async def test_without_its_topic_an_answer_goes_to_the_chat(desk: Desk) -> None:
+    """It is owed to the people, not to the topic."""
+    desk.server.fail("sendMessage", 400, "Bad Request: message thread not found")
+    await desk.send(reply(TEAM, 7), over("Answer"))
+
+    sent = desk.server.of("sendMessage")
+    assert [7, None] == [one.get("message_thread_id") for one in sent]
+
+
+async def test_a_notice_is_one_message(desk: Desk) -> None:
+    """It may point at a question and carry a button."""
+    button = {"text": "Again", "data": "again"}
+    await desk.send(notice("*Done*", reply_to=5, button=button))
+
+    [sent] = desk.server.of("sendMessage")
+    assert "Done" == sent["text"]
+    assert 5 == sent["reply_parameters"]["message_id"]
+    assert [[{"text": "Again", "callback_data": "again"}]] == sent["reply_markup"][
+        "inline_keyboard"
+    ]
+
+
+async def test_who_lost_the_lease_shows_nothing_more(desk: Desk) -> None:
+    """A holder that was suspended must not touch what its successor shows."""
+    views, journal = Views(running("Half")), MemoryJournal()
+    task = desk.follow(views, journal)
+    await desk.server.until("editMessageText", text="Half")
+    journal.fenced = True
+    views.show(over("Whole"))
+
+    with pytest.raises(Fenced):
+        await task
+
+    assert ["Half"] == desk.server.texts()
+
+
+async def test_a_drain_does_not_leave_words_in_doubt(desk: Desk) -> None:
+    """A request that has left is let end before the delivery is handed over."""
+    journal = MemoryJournal()
+    task = desk.follow(Views(over("Answer")), journal)
+    while not journal.history:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert task.cancelled()
+    assert ["Answer"] == desk.server.texts()
+    assert [Part(DIRECT, "101")] == list(journal.parts)
+
+
+async def test_edits_keep_the_pace_of_their_chat(server: Server, client: Client) -> None:
+    """However fast the agent is, people see no more frames than the chat stands."""
+    slow = replace(EAGER, edit=timedelta(milliseconds=150), slowest_edit=timedelta(seconds=1))
+    sender = TelegramSender(client, bot=str(BOT), private=slow, times=TIMES)
+    views = Views(running("0"))
+    task = Desk(sender, server).follow(views)
+    for number in range(60):
+        views.show(running("word " * number))
+        await asyncio.sleep(0.01)
+    views.show(over("end"))
+    await task
+
+    edits = [call.at for call in server.calls if call.method == "editMessageText"]
+    gaps = [later - earlier for earlier, later in zip(edits, edits[1:-1], strict=False)]
+    assert gaps
+    assert min(gaps) >= 0.15
+
+
+@pytest.mark.parametrize("spot", ["nonsense", "99:501"])
+async def test_an_address_that_is_not_ours_is_refused(desk: Desk, spot: str) -> None:
+    """Another bot's chats are not written to."""
+    delivery = replace(reply(), address=Address(Channel.TELEGRAM, spot))
+
+    with pytest.raises(ChannelError) as caught:
+        await desk.send(delivery, over("Answer"))
+
+    assert caught.value.permanent
