@@ -1,4 +1,4 @@
-"""The Telegram channel put together: updates in by polling or webhook, answers out by the sender."""
+"""The Telegram channel put together: updates in by polling or webhook, answers out."""
 
 from __future__ import annotations
 

@@ -381,7 +381,7 @@ class _Show:
 
     async def _edit(self, number: int, rich: Rich, button: Button | None) -> None:
         id_ = self._parts[number]
-        assert id_ is not None  # noqa: S101 - it was opened
+        assert id_ is not None
         await self._chat.turn(self._times.patience)
         self._journal.check()
         try:
@@ -447,7 +447,7 @@ class _Latest:
                 self._view = coming.result()
             except StopAsyncIteration:
                 raise ChannelDown("the reply broke off before its end") from None
-        assert self._view is not None  # noqa: S101 - the first is waited for
+        assert self._view is not None
         return self._view
 
     async def close(self) -> None:

@@ -52,10 +52,10 @@ def test_a_refusal_says_what_to_configure() -> None:
     refusal = authorise(TelegramPerson(BOB, BOB), allow=ALLOW)
 
     assert refusal is not None
-    assert (RefusalReason.IGNORED, "the person 502 is not in telegram.allow") == (
+    assert (
         refusal.reason,
         refusal.detail,
-    )
+    ) == (RefusalReason.IGNORED, "the person 502 is not in telegram.allow")
 
 
 @pytest.mark.parametrize(

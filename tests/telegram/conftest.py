@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
@@ -29,11 +31,27 @@ async def client(server: Server) -> AsyncGenerator[Client]:
     await client.close()
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with the newest schema, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "ringback.db"
+    asyncio.run(_migrated(path))
+    return path
+
+
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+async def database(template: Path, tmp_path: Path) -> AsyncGenerator[Database]:
     """An empty database: which one makes no difference to this channel."""
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/ringback.db")
+    path = tmp_path / "ringback.db"
+    shutil.copy(template, path)
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def _migrated(path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{path}")
     await database.open()
     await schema.migrate(database)
-    yield database
     await database.close()

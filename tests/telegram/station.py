@@ -19,8 +19,8 @@ from service.store import tables
 from service.store.database import Database
 from tests.engine.engine import Engine
 from tests.fakes import RememberingSender, ScriptedAgents
+from tests.telegram.hurry import EAGER, TIMES
 from tests.telegram.server import TOKEN
-from tests.telegram.test_send import EAGER, TIMES
 from tests.telegram.updates import ANN, BOT, TEAM, USERNAME, Raw
 
 ME = Me(BOT, USERNAME)
@@ -36,7 +36,7 @@ POLL = PollTimes(
     last_retry=timedelta(milliseconds=40),
     goodbye=timedelta(seconds=1),
 )
-SECRET = "webhook-secret"  # noqa: S105 - of a server in this process
+SECRET = "webhook-secret"
 
 
 class Station:
@@ -63,11 +63,15 @@ class Station:
         """Note the answer to a pressed button."""
         self.answers.append((query, words))
 
+    def settings(self, url: str, **settings: Any) -> Telegram:
+        """The configuration of a bot at a Bot API server."""
+        values = {"mode": "polling", "allow": frozenset({ANN, TEAM}), **settings}
+        return Telegram(token=Secret(TOKEN), api_base_url=url, agent="assistant", **values)
+
     def channel(self, url: str, **settings: Any) -> TelegramChannel:
         """The channel at a Bot API server."""
-        values = {"mode": "polling", "allow": frozenset({ANN, TEAM}), **settings}
         return TelegramChannel(
-            Telegram(token=Secret(TOKEN), api_base_url=url, agent="assistant", **values),
+            self.settings(url, **settings),
             agents=AGENTS,
             intake=self.engine.intake,
             controls=self.engine.controls,

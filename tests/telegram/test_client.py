@@ -120,7 +120,7 @@ async def test_an_edit_that_changes_nothing_succeeded(server: Server, client: Cl
     message = await client.send(SPOT, WORDS)
     await client.edit(SPOT, message, WORDS)
 
-    assert ["Hello"] == server.texts()
+    assert server.texts() == ["Hello"]
 
 
 async def test_a_message_that_is_gone_is_told_apart(client: Client) -> None:
@@ -138,13 +138,13 @@ async def test_text_travels_with_entities_and_without_previews(
     await client.send(SPOT, render("**Hi** [x](https://ex.com)"), reply_to=5)
 
     [sent] = server.of("sendMessage")
-    assert [
+    assert sent["entities"] == [
         {"type": "bold", "offset": 0, "length": 2},
         {"type": "text_link", "offset": 3, "length": 1, "url": "https://ex.com"},
-    ] == sent["entities"]
+    ]
     assert "parse_mode" not in sent
-    assert {"is_disabled": True} == sent["link_preview_options"]
-    assert {"message_id": 5, "allow_sending_without_reply": True} == sent["reply_parameters"]
+    assert sent["link_preview_options"] == {"is_disabled": True}
+    assert sent["reply_parameters"] == {"message_id": 5, "allow_sending_without_reply": True}
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_more_entities_than_a_message_holds_are_spread() -> None:
     rich = render(" ".join(f"**w{number}**" for number in range(150)))
     chunks = split(rich)
 
-    assert 150 == sum(len(chunk.entities) for chunk in chunks)
+    assert sum(len(chunk.entities) for chunk in chunks) == 150
     assert max(len(chunk.entities) for chunk in chunks) <= MOST_ENTITIES
 
 
@@ -133,7 +133,7 @@ def test_a_long_block_of_code_goes_on_in_the_next_message() -> None:
     chunks = split(render(f"```py\n{code}\n```"))
 
     assert code == "\n".join(chunk.text for chunk in chunks)
-    assert [("pre", "py")] * 3 == [(one.type, one.language) for c in chunks for one in c.entities]
+    assert [(one.type, one.language) for c in chunks for one in c.entities] == [("pre", "py")] * 3
 
 
 @pytest.mark.parametrize("drawn", ["👨‍👩‍👧", "🇩🇪", "e\u0301", "👍🏽"])
@@ -175,4 +175,4 @@ def test_visible_characters_come_all_and_in_order() -> None:
 
 def test_nothing_to_show_makes_no_message() -> None:
     """Blank text is no message at all."""
-    assert [] == split(render(" \n\n "))
+    assert split(render(" \n\n ")) == []

@@ -48,7 +48,7 @@ async def test_an_update_is_stored_and_then_confirmed(station: Station, server: 
         server.push(message("Hello"))
         await server.until_confirmed()
 
-        assert [("queued", "telegram:501")] == await station.turns()
+        assert await station.turns() == [("queued", "telegram:501")]
 
 
 async def test_polling_asks_for_what_we_read_and_drops_nothing(
@@ -58,10 +58,13 @@ async def test_polling_asks_for_what_we_read_and_drops_nothing(
     async with polling(station, server):
         await server.until("getUpdates")
 
-    assert [{"drop_pending_updates": False}] == server.of("deleteWebhook")
-    assert ["message", "edited_message", "callback_query", "my_chat_member"] == (
-        server.of("getUpdates")[0]["allowed_updates"]
-    )
+    assert server.of("deleteWebhook") == [{"drop_pending_updates": False}]
+    assert (server.of("getUpdates")[0]["allowed_updates"]) == [
+        "message",
+        "edited_message",
+        "callback_query",
+        "my_chat_member",
+    ]
 
 
 async def test_clients_are_offered_our_commands(station: Station, server: Server) -> None:
@@ -70,8 +73,12 @@ async def test_clients_are_offered_our_commands(station: Station, server: Server
         await server.until("getUpdates")
 
     [menu] = server.of("setMyCommands")
-    assert ["new", "stop", "status", "sessions", "help"] == [
-        one["command"] for one in menu["commands"]
+    assert [one["command"] for one in menu["commands"]] == [
+        "new",
+        "stop",
+        "status",
+        "sessions",
+        "help",
     ]
 
 
@@ -86,8 +93,8 @@ async def test_what_is_not_stored_is_not_confirmed(station: Station, server: Ser
         await station.database.open()
         await server.until_confirmed()
 
-        assert (1, False) == (pending, healthy)
-        assert ["Hello"] == await station.said()
+        assert (pending, healthy) == (1, False)
+        assert await station.said() == ["Hello"]
 
 
 async def test_a_malformed_update_does_not_hold_up_the_next(
@@ -99,8 +106,10 @@ async def test_a_malformed_update_does_not_hold_up_the_next(
         server.push(message("One"), broken, message("Two"))
         await server.until_confirmed()
 
-        assert ["accepted", "quarantined", "accepted"] == [
-            state for state, _ in await station.inbox()
+        assert [state for state, _ in await station.inbox()] == [
+            "accepted",
+            "quarantined",
+            "accepted",
         ]
 
 
@@ -117,8 +126,8 @@ async def test_an_answer_that_is_not_json_is_taken_apart(
         await server.until_confirmed()
         await until(lambda: channel.healthy)
 
-        assert ["quarantined", "accepted"] == [state for state, _ in await station.inbox()]
-        assert ["Hello"] == await station.said()
+        assert [state for state, _ in await station.inbox()] == ["quarantined", "accepted"]
+        assert await station.said() == ["Hello"]
 
 
 async def test_an_update_without_a_number_is_not_asked_for_in_a_loop(
@@ -130,7 +139,7 @@ async def test_an_update_without_a_number_is_not_asked_for_in_a_loop(
     async with polling(station, server):
         await server.until("getUpdates", 4)
 
-        assert [("quarantined", "the update has no number")] == await station.inbox()
+        assert await station.inbox() == [("quarantined", "the update has no number")]
 
 
 async def test_a_repeated_update_makes_no_second_turn(station: Station, server: Server) -> None:
@@ -143,7 +152,7 @@ async def test_a_repeated_update_makes_no_second_turn(station: Station, server: 
     async with polling(station, server):
         await server.until_confirmed()
 
-    assert 1 == len(await station.turns())
+    assert len(await station.turns()) == 1
 
 
 async def test_numbers_that_begin_anew_are_seen(station: Station, server: Server) -> None:
@@ -155,7 +164,7 @@ async def test_numbers_that_begin_anew_are_seen(station: Station, server: Server
         server.pending.append(message("Again") | {"update_id": 3})
         await server.until_confirmed()
 
-        assert ["Hello", "Again"] == await station.said()
+        assert await station.said() == ["Hello", "Again"]
 
 
 async def test_one_replica_polls_and_the_other_waits(station: Station, server: Server) -> None:
@@ -172,7 +181,7 @@ async def test_one_replica_polls_and_the_other_waits(station: Station, server: S
         await second.stop()
         await second.close()
 
-    assert (1, True) == (asked, healthy)
+    assert (asked, healthy) == (1, True)
 
 
 async def test_who_lost_the_lease_stops_polling(station: Station, server: Server) -> None:
@@ -183,7 +192,7 @@ async def test_who_lost_the_lease_stops_polling(station: Station, server: Server
         await station.database.write(_execute, thief)
         await until(lambda: len(server.of("getMe")) == 2)
 
-    assert 2 == len(server.of("deleteWebhook"))
+    assert len(server.of("deleteWebhook")) == 2
 
 
 @pytest.mark.parametrize(
@@ -205,7 +214,7 @@ async def test_polling_survives_every_failure(
         await server.until_confirmed()
         await until(lambda: channel.healthy)
 
-        assert ["Hello"] == await station.said()
+        assert await station.said() == ["Hello"]
 
 
 async def test_the_service_starts_without_telegram(station: Station, server: Server) -> None:
@@ -216,7 +225,7 @@ async def test_the_service_starts_without_telegram(station: Station, server: Ser
         server.push(message("Hello"))
         await server.until_confirmed()
 
-        assert ["Hello"] == await station.said()
+        assert await station.said() == ["Hello"]
 
 
 async def test_a_flood_answer_is_obeyed(station: Station, server: Server) -> None:
@@ -238,10 +247,10 @@ async def test_stopping_confirms_what_is_stored(station: Station, server: Server
         await channel.stop()
         asked = len(server.of("getUpdates"))
 
-        assert [] == server.pending
-        assert [{"callback_query_id": "4382bf", "text": "It is over already."}] == (
-            server.of("answerCallbackQuery")
-        )
+        assert server.pending == []
+        assert (server.of("answerCallbackQuery")) == [
+            {"callback_query_id": "4382bf", "text": "It is over already."}
+        ]
     assert asked == len(server.of("getUpdates"))
 
 

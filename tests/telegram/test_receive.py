@@ -51,8 +51,8 @@ async def test_words_become_a_turn_of_the_chats_session(
     await take(receiver, message("Hello"), message("again"))
 
     [session] = await station.sessions()
-    assert [("queued", "telegram:501")] * 2 == await station.turns()
-    assert ["Hello", "again"] == await station.said()
+    assert await station.turns() == [("queued", "telegram:501")] * 2
+    assert await station.said() == ["Hello", "again"]
     assert (f"telegram:{BOT}:{ANN}", f"telegram {BOT}:{ANN}", "trigger", True) == (
         session.key,
         session.home,
@@ -92,7 +92,7 @@ async def test_the_same_update_makes_one_turn(station: Station, receiver: Receiv
     raw = message("Hello") | {"update_id": 7}
     await asyncio.gather(*(receiver.receive(raw, b"{}", ME) for _ in range(100)))
 
-    assert 1 == len(await station.turns())
+    assert len(await station.turns()) == 1
 
 
 async def test_the_same_command_is_carried_out_once(station: Station, receiver: Receiver) -> None:
@@ -101,7 +101,7 @@ async def test_the_same_command_is_carried_out_once(station: Station, receiver: 
     for _ in range(3):
         await receiver.receive(raw, b"{}", ME)
 
-    assert (1, 1) == (len(await station.sessions()), len(await station.notices()))
+    assert (len(await station.sessions()), len(await station.notices())) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ async def test_strangers_are_noted_and_not_answered(
     await take(receiver, raw)
 
     assert [("ignored", reason)] == await station.inbox()
-    assert ([], []) == (await station.turns(), await station.notices())
+    assert (await station.turns(), await station.notices()) == ([], [])
 
 
 async def test_an_empty_list_means_nobody(station: Station) -> None:
     """A fresh configuration answers no one."""
     await take(station.receiver(allow=frozenset()), message("hi"))
 
-    assert [] == await station.turns()
+    assert await station.turns() == []
 
 
 async def test_a_stranger_who_starts_the_bot_learns_their_number_once(
@@ -145,7 +145,7 @@ async def test_a_stranger_cannot_stop_a_turn(station: Station, receiver: Receive
     """Buttons ask the same rule as words."""
     await take(receiver, message("Hello"), press("stop:1", sender=BOB))
 
-    assert [("4382bf", "You may not use this bot.")] == station.answers
+    assert station.answers == [("4382bf", "You may not use this bot.")]
     assert ("ignored", "the person 502 is not in telegram.allow") in await station.inbox()
 
 
@@ -154,30 +154,31 @@ async def test_everybody_in_a_listed_group_may_speak(station: Station, receiver:
     text = "@test_bot hi"
     await take(receiver, message(text, sender=BOB, chat=group(), entities=[mention(text)]))
 
-    assert [("queued", "telegram:502")] == await station.turns()
+    assert await station.turns() == [("queued", "telegram:502")]
 
 
 async def test_group_talk_is_not_for_the_bot(station: Station, receiver: Receiver) -> None:
     """Unless somebody mentions it or answers it."""
     await take(receiver, message("hi all", chat=group()))
 
-    assert [("ignored", "nobody in the group spoke to the bot")] == await station.inbox()
+    assert await station.inbox() == [("ignored", "nobody in the group spoke to the bot")]
 
 
 async def test_a_group_can_be_answered_always(station: Station) -> None:
     """`groups = "all"` takes every word as meant for the bot."""
     await take(station.receiver(groups="all"), message("hi all", chat=group()))
 
-    assert ["hi all"] == await station.said()
+    assert await station.said() == ["hi all"]
 
 
 async def test_a_malformed_update_is_quarantined(station: Station, receiver: Receiver) -> None:
     """It is kept with its reason, and the next one is answered."""
     await take(receiver, {"message": {"text": "x"}}, message("Hello"))
 
-    assert [("quarantined", "message.chat is not an object"), ("accepted", None)] == (
-        await station.inbox()
-    )
+    assert (await station.inbox()) == [
+        ("quarantined", "message.chat is not an object"),
+        ("accepted", None),
+    ]
 
 
 async def test_an_update_without_a_number_is_quarantined(
@@ -187,7 +188,7 @@ async def test_an_update_without_a_number_is_quarantined(
     for _ in range(2):
         await receiver.receive([1, 2], b"[1, 2]", ME)
 
-    assert [("quarantined", "the update has no number")] == await station.inbox()
+    assert await station.inbox() == [("quarantined", "the update has no number")]
 
 
 async def test_an_edited_message_is_noted(station: Station, receiver: Receiver) -> None:
@@ -204,17 +205,17 @@ async def test_what_cannot_be_read_is_said_once_for_an_album(
     """Ten photos sent together are one mistake."""
     await take(receiver, *[message(photo=[], media_group_id="7")] * 3, message(voice={}))
 
-    assert [
+    assert [text for _, text, _ in await station.notices()] == [
         "I cannot read photos yet. Write to me in words, please.",
         "I cannot read voice messages yet. Write to me in words, please.",
-    ] == [text for _, text, _ in await station.notices()]
+    ]
 
 
 async def test_a_photo_in_a_group_is_nobodys_business(station: Station, receiver: Receiver) -> None:
     """The bot complains only when it was meant."""
     await take(receiver, message(photo=[], chat=group()))
 
-    assert [] == await station.notices()
+    assert await station.notices() == []
 
 
 async def test_a_full_queue_is_told(station: Station, receiver: Receiver) -> None:
@@ -223,7 +224,7 @@ async def test_a_full_queue_is_told(station: Station, receiver: Receiver) -> Non
 
     [(_, text, _)] = await station.notices()
     assert text.startswith("Too many messages")
-    assert 5 == len(await station.turns())
+    assert len(await station.turns()) == 5
 
 
 async def test_a_service_that_drains_stores_nothing(station: Station, receiver: Receiver) -> None:
@@ -233,7 +234,7 @@ async def test_a_service_that_drains_stores_nothing(station: Station, receiver: 
     with pytest.raises(StoreError):
         await take(receiver, message("Hello"))
 
-    assert [] == await station.inbox()
+    assert await station.inbox() == []
 
 
 # -- commands -----------------------------------------------------------------------------------
@@ -261,32 +262,32 @@ async def test_new_moves_the_chat_to_a_fresh_session(station: Station, receiver:
 
     old, new = await station.sessions()
     assert (None, f"telegram:{BOT}:{ANN}") == (old.key, new.key)
-    assert "A new session with **coder** (`code*r`)." == await told(station)
+    assert await told(station) == "A new session with **coder** (`code*r`)."
 
 
 async def test_an_unknown_agent_is_not_started(station: Station, receiver: Receiver) -> None:
     """The answer lists the ones there are."""
     await take(receiver, message("/new `nobody`"))
 
-    assert "There is no agent `nobody`. Choose one of `assistant`, `coder`." == (
+    assert (
         await told(station)
-    )
-    assert [] == await station.sessions()
+    ) == "There is no agent `nobody`. Choose one of `assistant`, `coder`."
+    assert await station.sessions() == []
 
 
 async def test_stop_stops_what_runs_and_what_waits(station: Station, receiver: Receiver) -> None:
     """Nothing of the session is left to do."""
     await take(receiver, message("one"), message("two"), message("/stop"))
 
-    assert "Stopped." == await told(station)
-    assert ["stopped", "stopped"] == [state for state, _ in await station.turns()]
+    assert await told(station) == "Stopped."
+    assert [state for state, _ in await station.turns()] == ["stopped", "stopped"]
 
 
 async def test_stop_without_anything_to_stop_says_so(station: Station, receiver: Receiver) -> None:
     """People are not left wondering."""
     await take(receiver, message("/stop"))
 
-    assert "Nothing is running." == await told(station)
+    assert await told(station) == "Nothing is running."
 
 
 async def test_status_tells_how_the_session_is(station: Station, receiver: Receiver) -> None:
@@ -303,7 +304,7 @@ async def test_status_of_no_session_says_how_to_begin(station: Station, receiver
     """A chat without a word has no session."""
     await take(receiver, message("/status"))
 
-    assert "No session yet. Write something, and `assistant` answers." == await told(station)
+    assert await told(station) == "No session yet. Write something, and `assistant` answers."
 
 
 async def test_sessions_lists_those_of_the_chat(station: Station, receiver: Receiver) -> None:
@@ -353,8 +354,8 @@ async def test_the_button_stops_its_turn(station: Station, receiver: Receiver) -
     turn = await begin(station)
     await take(receiver, press(f"stop:{turn}"))
 
-    assert [("4382bf", "Stopping.")] == station.answers
-    assert ["stopped"] == [state for state, _ in await station.turns()]
+    assert station.answers == [("4382bf", "Stopping.")]
+    assert [state for state, _ in await station.turns()] == ["stopped"]
 
 
 async def test_a_second_press_changes_nothing(station: Station, receiver: Receiver) -> None:
@@ -362,7 +363,7 @@ async def test_a_second_press_changes_nothing(station: Station, receiver: Receiv
     turn = await begin(station)
     await take(receiver, press(f"stop:{turn}"), press(f"stop:{turn}"))
 
-    assert [("4382bf", "Stopping."), ("4382bf", "It is over already.")] == station.answers
+    assert station.answers == [("4382bf", "Stopping."), ("4382bf", "It is over already.")]
 
 
 async def test_a_button_stops_no_turn_of_another_chat(station: Station, receiver: Receiver) -> None:
@@ -370,12 +371,12 @@ async def test_a_button_stops_no_turn_of_another_chat(station: Station, receiver
     turn = await begin(station, chat=TEAM)
     await take(receiver, press(f"stop:{turn}"))
 
-    assert [("4382bf", "It is over already.")] == station.answers
-    assert ["queued"] == [state for state, _ in await station.turns()]
+    assert station.answers == [("4382bf", "It is over already.")]
+    assert [state for state, _ in await station.turns()] == ["queued"]
 
 
 async def test_an_old_button_does_nothing(station: Station, receiver: Receiver) -> None:
     """Its presser is told."""
     await take(receiver, press("v0:old"))
 
-    assert [("4382bf", "This button does nothing any more.")] == station.answers
+    assert station.answers == [("4382bf", "This button does nothing any more.")]

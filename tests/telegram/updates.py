@@ -48,7 +48,7 @@ def message(
 
 def command(text: str) -> Raw:
     """The entity that Telegram puts on a command."""
-    return {"type": "bot_command", "offset": 0, "length": len(text.split()[0])}
+    return {"type": "bot_command", "offset": 0, "length": len(text.split(maxsplit=1)[0])}
 
 
 def mention(text: str, name: str = f"@{USERNAME}") -> Raw:
