@@ -1,4 +1,4 @@
-"""What every HTTP handler shares: one strict body reader, problems, bearer tokens, event streams."""
+"""What HTTP handlers share: one strict body reader, problems, bearer tokens, event streams."""
 
 from __future__ import annotations
 
@@ -164,12 +164,12 @@ def _check_depth(text: str, most: int) -> None:
         return
     depth = 0
     for match in _STRUCTURE.finditer(text):
-        token = match[0]
-        if token in "[{":
+        found = match[0]
+        if found in "[{":
             depth += 1
             if depth > most:
                 _bad(f"the body is nested deeper than {most} levels")
-        elif token in "]}":
+        elif found in "]}":
             depth -= 1
 
 

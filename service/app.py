@@ -26,7 +26,7 @@ from handlers.webhook.receive import Webhooks
 from service import systemd
 from service.agents.catalog import Catalog
 from service.config import Callback, Deliver, Settings
-from service.core.model import Address, Binding, Channel, SessionId, TurnId
+from service.core.model import Address, Channel, SessionId, TurnId
 from service.egress import Egress
 from service.engine.controls import Controls
 from service.engine.feed import Feed

@@ -185,7 +185,7 @@ def _read_line() -> str | None:
     if sys.stdin.isatty():
         _say("> ")
     line = sys.stdin.readline()
-    return line if line else None
+    return line or None
 
 
 def _say(text: str) -> None:

@@ -84,7 +84,8 @@ def _names(value: object) -> object:
         for name in value:
             if not _NAME.fullmatch(name):
                 raise _problem(
-                    f"the name {name!r} must be 1 to 64 of a-z, 0-9, _ and -, and not begin with - or _"
+                    f"the name {name!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with "
+                    "a letter or digit"
                 )
     return value
 

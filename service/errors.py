@@ -13,7 +13,7 @@ class RingbackError(Exception):
 
 
 class ConfigError(RingbackError):
-    """The configuration cannot be used; `problems` lists every reason, each with its path in the file."""
+    """The configuration cannot be used; `problems` are all reasons with their paths in it."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))

@@ -1,4 +1,4 @@
-"""Named points at which a test may have this process killed; in normal runs they cost a comparison."""
+"""Named points at which a test may have this process killed; else they cost a comparison."""
 
 from __future__ import annotations
 

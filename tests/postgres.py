@@ -61,8 +61,10 @@ def server(binaries_: Path | None = None) -> Iterator[str]:
         found = _reachable(binaries_ or binaries(), folder, account)
         data = folder / "data"
         _call(
-            [str(found / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"]
-            + ["-E", "UTF8", "--no-locale", "-N"],
+            [
+                *(str(found / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"),
+                *("-E", "UTF8", "--no-locale", "-N"),
+            ],
             account,
         )
         process = _start(found, data, folder, account)
@@ -152,7 +154,7 @@ def _start(
             cwd="/",
             stdout=log,
             stderr=log,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads run yet
             **_as(account),
         )
 

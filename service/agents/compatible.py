@@ -1,4 +1,4 @@
-"""OpenAI-compatible providers through pydantic-ai's direct layer. Import it only when configured."""
+"""OpenAI-compatible providers, through pydantic-ai. Import it only when one is configured."""
 
 from __future__ import annotations
 

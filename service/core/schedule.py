@@ -35,6 +35,7 @@ _LONGEST = 255
 _YEARS = 9
 _DAY = timedelta(days=1)
 _MOMENT = timedelta(microseconds=1)
+_SOME_DAY = datetime(2024, 1, 1)  # noqa: DTZ001 - wall-clock time has no zone
 # Missed instants are listed one by one up to here.
 _LISTED = 1000
 
@@ -58,7 +59,7 @@ class Schedule:
         text = " ".join(_checked(place, field) for place, field in enumerate(fields))
         if zone not in _zones():
             raise BadInput(f"timezone: {zone!r} is no IANA zone; write one such as Europe/Berlin")
-        if _next_wall(text, datetime(2024, 1, 1)) is None:
+        if _next_wall(text, _SOME_DAY) is None:
             raise BadInput(f"cron: {expression!r} is never due; that day does not exist")
         fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
         return cls(text, ZoneInfo(zone), fixed)

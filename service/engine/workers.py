@@ -1,4 +1,4 @@
-"""Claim by lease, work in tasks, keep the leases, drain: the loop that turns and deliveries share."""
+"""Claim by lease, work in tasks, keep the leases, drain: the loop turns and deliveries share."""
 
 from __future__ import annotations
 

@@ -120,7 +120,9 @@ class Writer:
     async def _append(self, events: Sequence[NewEvent]) -> bool:
         """Append, also over an outage of the database; False when the lease is lost."""
         try:
-            while events and not await self._append_once(events):
+            while events:
+                if await self._append_once(events):
+                    break
                 await asyncio.sleep(_RETRY_SECONDS)
         except Fenced:
             self._hold.lose()

@@ -26,7 +26,11 @@ class Instant(sa.TypeDecorator[datetime]):
             raise ValueError("instants must be aware")
         return value if dialect.name == "postgresql" else value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: sa.Dialect,  # noqa: ARG002 - the base class names it
+    ) -> datetime | None:
         """Give the zone back."""
         if value is None or value.tzinfo is not None:
             return value

@@ -47,7 +47,7 @@ async def test_a_turn_leaves_its_whole_story_in_the_feed(database: Database) -> 
         "turn.finished",
     ]
     assert [event.number for event in events] == list(range(1, 13))
-    assert "Rolling.\n\nA six." == events[-2].data["text"]
+    assert events[-2].data["text"] == "Rolling.\n\nA six."
 
 
 async def test_joined_deltas_equal_the_stored_text(database: Database) -> None:

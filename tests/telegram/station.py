@@ -68,7 +68,9 @@ class Station:
         values = {"mode": "polling", "allow": frozenset({ANN, TEAM}), **settings}
         return Telegram(token=Secret(TOKEN), api_base_url=url, agent="assistant", **values)
 
-    def channel(self, url: str, **settings: Any) -> TelegramChannel:
+    def channel(
+        self, url: str, *, public_url: str = "https://bot.example.org", **settings: Any
+    ) -> TelegramChannel:
         """The channel at a Bot API server."""
         return TelegramChannel(
             self.settings(url, **settings),
@@ -76,7 +78,7 @@ class Station:
             intake=self.engine.intake,
             controls=self.engine.controls,
             leases=self.leases,
-            public_url="https://bot.example.org",
+            public_url=public_url,
             private=EAGER,
             group=EAGER,
             send_times=TIMES,

@@ -40,11 +40,9 @@ async def conversing(
         await channel.close()
 
 
-async def until_text(server: Server, text: str) -> None:
+async def until_text(server: Server, text: str, *, chat: int = ANN) -> None:
     """Wait until some message says exactly this."""
-    async with asyncio.timeout(10):
-        while text not in server.texts():
-            await asyncio.sleep(0.005)
+    await server.until(lambda: text in server.texts(chat))
 
 
 async def test_a_reply_grows_where_the_message_came_from(
@@ -55,7 +53,7 @@ async def test_a_reply_grows_where_the_message_came_from(
     agents = ScriptedAgents([[TextDelta("Hello "), more, TextDelta("**Ann**"), Finished()]])
 
     async with conversing(database, server, client, agents):
-        server.push(message("Hi"))
+        await server.push(message("Hi"))
         await until_text(server, "Hello")
         more.set()
         await until_text(server, "Hello Ann")
@@ -70,16 +68,17 @@ async def test_the_button_under_a_reply_stops_it(
     agents = ScriptedAgents([[TextDelta("Half an answer"), asyncio.Event(), Finished()]])
 
     async with conversing(database, server, client, agents):
-        server.push(message("Hi"))
+        await server.push(message("Hi"))
         await until_text(server, "Half an answer")
-        [shown] = server.messages.values()
-        button = shown["reply_markup"]["inline_keyboard"][0][0]
-        server.push(press(button["callback_data"]))
+        [shown] = server.shown()
+        assert shown.reply_markup is not None
+        button = shown.reply_markup["inline_keyboard"][0][0]
+        await server.push(press(button["callback_data"]))
         await until_text(server, "Half an answer\n\n(stopped)")
 
     assert button["callback_data"].startswith(STOP)
     assert server.of("answerCallbackQuery")[0]["text"] == "Stopping."
-    assert "reply_markup" not in server.messages[101]
+    assert shown.reply_markup is None
 
 
 async def test_questions_of_a_chat_are_answered_in_order(
@@ -97,10 +96,10 @@ async def test_questions_of_a_chat_are_answered_in_order(
     text = "@test_bot hi"
 
     async with conversing(database, server, client, agents):
-        server.push(message("first"))
-        await server.until("sendMessage")
-        server.push(message("second"), message(text, chat=group(), entities=[mention(text)]))
-        await until_text(server, "two")
+        await server.push(message("first"))
+        await server.until_called("sendMessage")
+        await server.push(message("second"), message(text, chat=group(), entities=[mention(text)]))
+        await until_text(server, "two", chat=TEAM)
         slow.set()
         await until_text(server, "three")
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from handlers.telegram.channel import TelegramChannel
 from service.store import tables
 from service.store.database import Database
-from tests.telegram.server import Fault, Server
+from tests.telegram.server import Server
 from tests.telegram.station import POLL, Station
 from tests.telegram.updates import BOT, Raw, message, press
 
@@ -45,7 +45,7 @@ async def until(claim: Callable[[], bool]) -> None:
 async def test_an_update_is_stored_and_then_confirmed(station: Station, server: Server) -> None:
     """The offset moves by the next fetch, and the turn is there by then."""
     async with polling(station, server):
-        server.push(message("Hello"))
+        await server.push(message("Hello"))
         await server.until_confirmed()
 
         assert await station.turns() == [("queued", "telegram:501")]
@@ -56,7 +56,7 @@ async def test_polling_asks_for_what_we_read_and_drops_nothing(
 ) -> None:
     """A webhook that was set is taken away, pending updates stay."""
     async with polling(station, server):
-        await server.until("getUpdates")
+        await server.until_called("getUpdates")
 
     assert server.of("deleteWebhook") == [{"drop_pending_updates": False}]
     assert (server.of("getUpdates")[0]["allowed_updates"]) == [
@@ -70,7 +70,7 @@ async def test_polling_asks_for_what_we_read_and_drops_nothing(
 async def test_clients_are_offered_our_commands(station: Station, server: Server) -> None:
     """The menu is set when polling begins."""
     async with polling(station, server):
-        await server.until("getUpdates")
+        await server.until_called("getUpdates")
 
     [menu] = server.of("setMyCommands")
     assert [one["command"] for one in menu["commands"]] == [
@@ -85,15 +85,15 @@ async def test_clients_are_offered_our_commands(station: Station, server: Server
 async def test_what_is_not_stored_is_not_confirmed(station: Station, server: Server) -> None:
     """While the database is out the update waits at Telegram, and is taken afterwards."""
     async with polling(station, server) as channel:
-        await server.until("getUpdates")
+        await server.until_called("getUpdates")
         await station.database.close()
-        server.push(message("Hello"))
-        await server.until("getUpdates", 3)
-        pending, healthy = len(server.pending), channel.healthy
+        await server.push(message("Hello"))
+        await until(lambda: not channel.healthy)
+        pending = server.unconfirmed
         await station.database.open()
         await server.until_confirmed()
 
-        assert (pending, healthy) == (1, False)
+        assert pending == 1
         assert await station.said() == ["Hello"]
 
 
@@ -103,7 +103,7 @@ async def test_a_malformed_update_does_not_hold_up_the_next(
     """It is set aside with its reason; both are confirmed."""
     broken: Raw = {"message": {"chat": {"id": "x"}}}
     async with polling(station, server):
-        server.push(message("One"), broken, message("Two"))
+        await server.push(message("One"), broken, message("Two"))
         await server.until_confirmed()
 
         assert [state for state, _ in await station.inbox()] == [
@@ -118,11 +118,12 @@ async def test_an_answer_that_is_not_json_is_taken_apart(
     station: Station, server: Server, poison: bytes
 ) -> None:
     """One unreadable update is fetched alone, set aside, and the next one follows."""
-    whole = b'{"ok": true, "result": [{"update_id": 1001, "x": {' + poison + b"]}"
+    whole = b'{"ok": true, "result": [{"update_id": 900001, "x": {' + poison + b"]}"
     async with polling(station, server) as channel:
-        await server.until("getUpdates")
-        server.raw_batches += [whole, whole]
-        server.push(message("skipped in place of the poison"), message("Hello"))
+        await server.until_called("getUpdates")
+        for _ in range(2):
+            await server.inject_answer(whole)
+        await server.push(message("skipped in place of the poison"), message("Hello"))
         await server.until_confirmed()
         await until(lambda: channel.healthy)
 
@@ -135,9 +136,10 @@ async def test_an_update_without_a_number_is_not_asked_for_in_a_loop(
 ) -> None:
     """It cannot be confirmed alone; it is kept once, and the loop takes its time."""
     whole = json.dumps({"ok": True, "result": [{"message": {}}]}).encode()
-    server.raw_batches += [whole, whole]
+    for _ in range(2):
+        await server.inject_answer(whole)
     async with polling(station, server):
-        await server.until("getUpdates", 4)
+        await server.until_called("getUpdates", 4)
 
         assert await station.inbox() == [("quarantined", "the update has no number")]
 
@@ -145,10 +147,10 @@ async def test_an_update_without_a_number_is_not_asked_for_in_a_loop(
 async def test_a_repeated_update_makes_no_second_turn(station: Station, server: Server) -> None:
     """After a restart Telegram may send again what was stored but not confirmed."""
     async with polling(station, server):
-        server.push(message("Hello"))
-        kept = list(server.pending)
+        await server.push(message("Hello"))
+        kept = server.pending()
         await server.until_confirmed()
-    server.pending = kept
+    await server.push_numbered(*kept)
     async with polling(station, server):
         await server.until_confirmed()
 
@@ -158,10 +160,10 @@ async def test_a_repeated_update_makes_no_second_turn(station: Station, server: 
 async def test_numbers_that_begin_anew_are_seen(station: Station, server: Server) -> None:
     """After a silent week update numbers start again anywhere, also lower down."""
     async with polling(station, server):
-        server.push(message("Hello"))
+        await server.push(message("Hello"))
         await server.until_confirmed()
         await until(lambda: "offset" not in server.of("getUpdates")[-1])
-        server.pending.append(message("Again") | {"update_id": 3})
+        await server.push_numbered(message("Again") | {"update_id": 3})
         await server.until_confirmed()
 
         assert await station.said() == ["Hello", "Again"]
@@ -171,13 +173,13 @@ async def test_one_replica_polls_and_the_other_waits(station: Station, server: S
     """Two pollers would only throw each other out; the second takes over when the first stops."""
     other = Station(station.database, owner="two")
     async with polling(other, server) as waiting:
-        await server.until("getUpdates")
+        await server.until_called("getUpdates")
         second = station.channel(server.url)
         await second.start()
         await asyncio.sleep(POLL.standby.total_seconds() * 3)
         asked, healthy = len(server.of("getMe")), second.healthy
         await waiting.stop()
-        await server.until("getMe", 2)
+        await server.until_called("getMe", 2)
         await second.stop()
         await second.close()
 
@@ -187,7 +189,7 @@ async def test_one_replica_polls_and_the_other_waits(station: Station, server: S
 async def test_who_lost_the_lease_stops_polling(station: Station, server: Server) -> None:
     """Somebody else polls by then."""
     async with polling(station, server):
-        await server.until("getUpdates")
+        await server.until_called("getUpdates")
         thief = sa.update(tables.leases).values(owner="thief", epoch=99, lease_until=sa.func.now())
         await station.database.write(_execute, thief)
         await until(lambda: len(server.of("getMe")) == 2)
@@ -198,7 +200,7 @@ async def test_who_lost_the_lease_stops_polling(station: Station, server: Server
 @pytest.mark.parametrize(
     ("status", "description"),
     [
-        (409, "Conflict: terminated by other getUpdates request"),
+        (409, "terminated by other getUpdates request"),
         (502, "Bad Gateway"),
         (401, "Unauthorized"),
     ],
@@ -207,10 +209,10 @@ async def test_polling_survives_every_failure(
     station: Station, server: Server, status: int, description: str
 ) -> None:
     """It backs off, says that it is not well, and goes on."""
-    server.faults += [Fault("getUpdates", status, description)] * 3
+    server.fail("getUpdates", status, description, times=3)
     async with polling(station, server) as channel:
         await until(lambda: not channel.healthy)
-        server.push(message("Hello"))
+        await server.push(message("Hello"))
         await server.until_confirmed()
         await until(lambda: channel.healthy)
 
@@ -219,10 +221,10 @@ async def test_polling_survives_every_failure(
 
 async def test_the_service_starts_without_telegram(station: Station, server: Server) -> None:
     """Start returns at once; when Telegram is there, updates come in."""
-    server.faults += [Fault("getMe", 502, "Bad Gateway")] * 3
+    server.fail("getMe", 502, "Bad Gateway", times=3)
     async with polling(station, server) as channel:
         await until(lambda: not channel.healthy)
-        server.push(message("Hello"))
+        await server.push(message("Hello"))
         await server.until_confirmed()
 
         assert await station.said() == ["Hello"]
@@ -232,7 +234,7 @@ async def test_a_flood_answer_is_obeyed(station: Station, server: Server) -> Non
     """The next fetch comes no earlier than asked for."""
     server.fail("getUpdates", 429, "Too Many Requests: retry after 1", retry_after=1)
     async with polling(station, server):
-        await server.until("getUpdates", 2)
+        await server.until_called("getUpdates", 2)
 
     first, second = [call.at for call in server.calls if call.method == "getUpdates"][:2]
     assert second - first >= 1
@@ -241,13 +243,13 @@ async def test_a_flood_answer_is_obeyed(station: Station, server: Server) -> Non
 async def test_stopping_confirms_what_is_stored(station: Station, server: Server) -> None:
     """The next process need not fetch it again, and nothing is half done."""
     async with polling(station, server) as channel:
-        await server.until("getUpdates")
-        server.push(message("Hello"), press("stop:1"))
+        await server.until_called("getUpdates")
+        await server.push(message("Hello"), press("stop:1"))
         await until(lambda: bool(channel.healthy and len(server.of("getUpdates")) > 1))
         await channel.stop()
         asked = len(server.of("getUpdates"))
 
-        assert server.pending == []
+        assert server.unconfirmed == 0
         assert (server.of("answerCallbackQuery")) == [
             {"callback_query_id": "4382bf", "text": "It is over already."}
         ]

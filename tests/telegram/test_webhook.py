@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -16,7 +18,7 @@ from handlers.telegram.channel import TelegramChannel
 from service.config import Secret
 from service.errors import ConfigError
 from service.store.database import Database
-from tests.telegram.server import Fault, Server
+from tests.telegram.server import Server
 from tests.telegram.station import AGENTS, SECRET, Station
 from tests.telegram.updates import BOT, message
 
@@ -54,7 +56,7 @@ async def poster(channel: TelegramChannel, server: Server) -> AsyncGenerator[Pos
 async def ready(channel: TelegramChannel, server: Server) -> None:
     """The channel has told Telegram where to post."""
     await channel.start()
-    await server.until("setWebhook")
+    await server.until_called("setWebhook")
 
 
 async def until_healthy(channel: TelegramChannel) -> None:
@@ -79,7 +81,8 @@ async def test_registration_is_tried_until_it_works(
     channel: TelegramChannel, server: Server
 ) -> None:
     """Telegram being down at the start is no reason to stay deaf."""
-    server.faults += [Fault("getMe", 502, "Bad Gateway"), Fault("setWebhook", 500, "Oops")]
+    server.fail("getMe", 502, "Bad Gateway")
+    server.fail("setWebhook", 500, "Oops")
     await channel.start()
     before = channel.healthy
     await until_healthy(channel)
@@ -227,3 +230,37 @@ async def test_a_webhook_without_an_address_is_a_mistake(station: Station, serve
 async def test_a_channel_shows_no_secrets(channel: TelegramChannel) -> None:
     """Its name is the bot's number."""
     assert f"TelegramChannel(bot={BOT})" == repr(channel)
+
+
+@asynccontextmanager
+async def registered(station: Station, server: Server) -> AsyncGenerator[TelegramChannel]:
+    """A channel that the Bot API server itself reaches over HTTP."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    channel = station.channel(server.url, mode="webhook", secret=Secret(SECRET), public_url=url)
+    app = web.Application(middlewares=[problems_middleware])
+    app.add_routes(channel.routes())
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.SockSite(runner, listening).start()
+    await channel.start()
+    try:
+        yield channel
+    finally:
+        await channel.stop()
+        await channel.close()
+        await runner.cleanup()
+
+
+async def test_telegram_itself_posts_and_repeats(station: Station, server: Server) -> None:
+    """From setWebhook to the stored turn, although the database was out at first."""
+    await station.database.close()
+    async with registered(station, server) as channel:
+        await until_healthy(channel)
+        await server.push(UPDATE)
+        await asyncio.sleep(0.1)
+        waiting = server.unconfirmed
+        await station.database.open()
+        await server.until_confirmed()
+
+    assert (waiting, await station.said()) == (1, ["Hello"])

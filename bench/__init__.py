@@ -1,0 +1,1 @@
+"""Speed and memory beside a floor measured in the same run."""
