@@ -79,7 +79,13 @@ class Poller:
                 self.trouble = None
                 await self._pause(self._times.standby)
                 continue
-            await self._hold(lease)
+            try:
+                await self._hold(lease)
+            except Exception as error:
+                # A defect of ours must not leave the bot deaf until somebody restarts it.
+                log.exception("telegram.poll_broken")
+                self.trouble = f"{type(error).__name__} in the poll loop"
+                await self._pause(self._times.last_retry)
 
     def stop(self) -> None:
         """Ask `run` to end: what was fetched is still stored and confirmed."""
@@ -95,11 +101,11 @@ class Poller:
             for task in (polling, beating):
                 task.cancel()
             await asyncio.wait({polling, beating})
-        _raise_defects(polling, beating)
         try:
             await self._leases.release(lease)
         except StoreError as error:
             log.warning("telegram.lease_kept", reason=str(error))
+        _raise_defects(polling, beating)
 
     async def _beat(self, lease: Lease) -> None:
         """Renew the lease; return when it is lost."""

@@ -85,22 +85,16 @@ class Receiver:
             return
         key = str(number)
         try:
-            update = translate(raw, me)
-        except BadInput as problem:
-            await self.quarantine(body, str(problem), key=key)
-            return
-        except Exception as error:
-            # Whatever is wrong with one update, the next one must be read.
-            log.exception("telegram.unreadable", update=key)
-            await self.quarantine(body, f"{type(error).__name__} in the translation", key=key)
-            return
-        try:
-            await self._take(update, key, body)
+            await self._take(translate(raw, me), key, body)
         except StoreDown:
             raise
-        except StoreError as error:
-            # The database is there and refuses exactly this one: waiting would not help.
-            await self.quarantine(body, str(error), key=key)
+        except (BadInput, StoreError) as problem:
+            # Also what a working database refuses: waiting would help neither.
+            await self.quarantine(body, str(problem), key=key)
+        except Exception as error:
+            # Whatever is wrong with one update, or with us, the next one must be read.
+            log.exception("telegram.unreadable", update=key)
+            await self.quarantine(body, f"{type(error).__name__} while reading it", key=key)
 
     async def quarantine(self, body: bytes, reason: str, *, key: str | None) -> None:
         """Keep something that cannot be understood, for people to look at."""

@@ -27,6 +27,7 @@ from service.core.text import clean, title_of
 from service.engine.feed import Feed
 from service.engine.groups import Groups
 from service.engine.metrics import Metrics
+from service.failpoints import reach
 from service.store import feed as events
 from service.store import inbox, occurrences, sessions, turns
 from service.store.database import Database
@@ -86,6 +87,7 @@ class Intake:
         if self._draining:
             return Refusal(RefusalReason.DRAINING, "the service is shutting down; try again")
         stored = await self._groups.submit(ring)
+        reach("intake.committed")
         outcome = stored.outcome
         if isinstance(outcome, Refusal):
             self._metrics.refused.labels(ring.channel.value, outcome.reason.value).inc()
@@ -162,6 +164,7 @@ def _store_group(conn: sa.Connection, rings: Sequence[Ring], *, queue_limit: int
         conn,
         [one.key for _, one in new if isinstance(answers[one.key].outcome, Refusal)],
     )
+    reach("intake.committing")
     # A key may come twice in one group: the second one finds the row of the first.
     mine = {one.key: one for _, one in new}
     outcomes = []

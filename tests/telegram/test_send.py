@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from handlers.telegram.client import Client, TokenRefused
 from handlers.telegram.send import DIRECT, TelegramSender
 from service.core.model import Address, Channel, Delivery, DeliveryId, Part, TurnId
+from service.core.pacing import GROUP, PRIVATE, Pace
 from service.core.states import DeliveryState, TurnState
 from service.errors import (
     AddressGone,
@@ -488,3 +491,36 @@ async def test_an_address_that_is_not_ours_is_refused(desk: Desk, spot: str) -> 
         await desk.send(delivery, over("Answer"))
 
     assert caught.value.permanent
+
+
+@pytest.mark.parametrize(("chat", "pace"), [(ANN, PRIVATE), (TEAM, GROUP)])
+async def test_long_replies_never_meet_a_flood(
+    server: Server, client: Client, chat: int, pace: Pace
+) -> None:
+    """With the real proportions, a minute of two busy replies costs no strike at all."""
+    faster = 60
+    server.flood.on = True
+    server.flood.clock = partial(_faster_clock, faster)
+    scaled = replace(
+        pace,
+        refill=pace.refill / faster,
+        edit=pace.edit / faster,
+        slowest_edit=pace.slowest_edit / faster,
+        patience=pace.patience / faster,
+    )
+    sender = TelegramSender(client, bot=str(BOT), private=scaled, group=scaled, times=TIMES)
+    replies = [Views(running("0")), Views(running("0"))]
+    tasks = [Desk(sender, server).follow(views, delivery=reply(chat)) for views in replies]
+    for number in range(100):
+        for views in replies:
+            views.show(running("word " * number))
+        await asyncio.sleep(0.01)
+    for views in replies:
+        views.show(over("The end."))
+    await asyncio.gather(*tasks)
+
+    assert (server.flood.strikes, server.texts(chat)) == (0, ["The end."] * 2)
+
+
+def _faster_clock(times: int) -> float:
+    return time.monotonic() * times
