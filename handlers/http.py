@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -30,9 +31,11 @@ _SENTENCES = {
 # Beyond this a number is an attack on the parser's time, and no double holds it anyway.
 _LONGEST_NUMBER = 400
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
-# Strings are skipped whole, so that brackets in them do not count.
-_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_NUMBER = re.compile(r"\d{1,18}")
+# Strings are skipped whole, so that brackets in them do not count. One that never ends matches
+# too, and nothing is tried twice: otherwise a crafted body would cost quadratic time.
+_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,11 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
     try:
         return await handler(request)
     except HttpProblem as error:
-        return problem(error.status, error.title, error.detail, headers=error.headers)
+        answer = problem(error.status, error.title, error.detail, headers=error.headers)
+        if error.headers.get("Connection") == "close":
+            # The header alone would leave the connection open.
+            answer.force_close()
+        return answer
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -101,8 +108,11 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
 
 async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
     """The raw body. Raises HttpProblem: 415 compressed, 413 too large, 408 too slow, 400 cut."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise HttpProblem(415, "Unsupported media type", "send the body uncompressed")
+    encodings = request.headers.getall("Content-Encoding", ())
+    if any(encoding.strip().lower() != "identity" for encoding in encodings):
+        raise HttpProblem(
+            415, "Unsupported media type", "Content-Encoding: send the body uncompressed", _CLOSE
+        )
     if request.content_length is not None and request.content_length > limits.bytes:
         _too_large(limits)
     chunks, size = [], 0
@@ -123,9 +133,6 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
     return b"".join(chunks)
 
 
-_CLOSE = {"Connection": "close"}
-
-
 def _too_large(limits: BodyLimits) -> NoReturn:
     raise HttpProblem(
         413, "Content too large", f"the body may have at most {limits.bytes} bytes", _CLOSE
@@ -135,13 +142,10 @@ def _too_large(limits: BodyLimits) -> NoReturn:
 def parse_json(body: bytes, limits: BodyLimits) -> Any:
     """The value of a JSON text, read strictly. Raises HttpProblem 400 for anything else.
 
-    UTF-8 only; no NaN and Infinity, no name twice in one object, no endless numbers, at most
-    `limits.depth` levels.
+    UTF-8 only, whatever charset is declared; no NaN and Infinity, no name twice in one object, no
+    endless numbers, at most `limits.depth` levels.
     """
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        _bad(f"the body is not UTF-8 (byte {error.start})")
+    text = parse_text(body)
     if text.startswith("\ufeff"):
         _bad("the body begins with a byte order mark; send plain UTF-8")
     _check_depth(text, limits.depth)
@@ -157,6 +161,14 @@ def parse_json(body: bytes, limits: BodyLimits) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         _bad(f"the body is not JSON: {error}")
+
+
+def parse_text(body: bytes) -> str:
+    """The body as text. Raises HttpProblem 400 unless it is UTF-8."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _bad(f"the body is not UTF-8 (byte {error.start})")
 
 
 def _check_depth(text: str, most: int) -> None:
@@ -176,8 +188,8 @@ def _check_depth(text: str, most: int) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         _bad(f"the name {twice[:80]!r} stands twice in one object")
     return value
 
@@ -234,7 +246,7 @@ def query_number(request: web.Request, name: str, *, default: int, most: int) ->
 
 def preferred_wait(request: web.Request, most: timedelta) -> timedelta | None:
     """How long `Prefer: wait=N` asks to wait, capped at `most`; None when it does not ask."""
-    match = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
+    match = _PREFER_WAIT.search(", ".join(request.headers.getall("Prefer", ())))
     return min(timedelta(seconds=int(match[1])), most) if match else None
 
 
@@ -258,6 +270,8 @@ async def stream_events(
 
     The first frame carries `retry`; `id` is the event's number; a comment every 15 s shows dead
     connections to both sides. Backpressure is the socket's: a slow client reads the log later.
+    Once the first byte is out there is no other answer: what breaks the stream ends it, and the
+    client comes back with the last id it has.
     """
     response = web.StreamResponse(
         headers={
@@ -268,30 +282,28 @@ async def stream_events(
         }
     )
     await response.prepare(request)
-    lock = asyncio.Lock()
-    beat = asyncio.create_task(_beat(response, lock, comment_every))
     try:
-        async with aclosing(events):
+        async with aclosing(events), asyncio.TaskGroup() as group:
             await response.write(f"retry: {round(retry.total_seconds() * 1000)}\n\n".encode())
+            beat = group.create_task(_beat(response, comment_every))
             async for event in events:
-                async with lock:
-                    await response.write(sse_frame(event))
+                await response.write(sse_frame(event))
+            beat.cancel()
         await response.write_eof()
-    except ConnectionError:
+    except* ConnectionError:
         log.debug("http.client_left", path=request.path)
-    finally:
-        beat.cancel()
+    except* StoreError as errors:
+        log.warning("http.stream_broke", path=request.path, error=str(errors.exceptions[0]))
+    except* Exception:
+        log.exception("http.stream_broke", path=request.path)
     return response
 
 
-async def _beat(response: web.StreamResponse, lock: asyncio.Lock, every: timedelta) -> None:
+async def _beat(response: web.StreamResponse, every: timedelta) -> NoReturn:
+    """Write comments; the first one that finds nobody raises, which ends the stream."""
     while True:
         await asyncio.sleep(every.total_seconds())
-        async with lock:
-            try:
-                await response.write(b": still here\n\n")
-            except ConnectionError:
-                return
+        await response.write(b": still here\n\n")
 
 
 def sse_frame(event: Event) -> bytes:

@@ -337,6 +337,8 @@ class App:
         at = {"claims": self.lanes.claimed_at, "scheduler": self.scheduler.checked_at}[name]
         if name == "scheduler" and not self._channels:
             return None
+        if name == "claims" and self.settings.limits.turns_at_once == 0:
+            return None
         if uptime() - at < _STALE_SECONDS:
             return None
         return f"the {name} loop has not come round for {_STALE_SECONDS:g} s"

@@ -150,7 +150,7 @@ class LimitsSettings(_Section):
     body_depth: Positive = 64
     body_read: Duration = timedelta(seconds=10)
     queue_per_session: Positive = 100
-    turns_at_once: Positive = 64
+    turns_at_once: Annotated[int, Field(ge=0)] = 64
     turn_attempts: Positive = 3
     keep_events: Duration = timedelta(days=30)
     keep_bodies: Duration = timedelta(days=30)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from service.core.network import forbidden
+from service.core import network
 from service.errors import AddressGone, ChannelDown, ChannelError
 
-_CONNECT_SECONDS = 5.0
-_TOTAL_SECONDS = 15.0
 # Enough to see why; a receiver's page is not ours to keep.
 _BODY_BYTES = 4096
+# Unpacked by nobody: a small body could otherwise become a huge one.
+_HEADERS: LooseHeaders = {"User-Agent": "Ringback", "Accept-Encoding": "identity"}
+
+Judge = Callable[[str], str | None]
+"""Why an address must not be reached, or None; see `core.network.forbidden`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer; `body` is its first 4 KiB."""
+    """An answer; `body` is what came in time of its first 4 KiB, still packed if it was."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -36,14 +40,26 @@ class Forbidden(OSError):
 
 
 class Egress:
-    """Posts to URLs over connections whose resolved address was checked when they were made.
+    """Posts to URLs over connections whose real address was checked when they were made.
 
-    Redirects are not followed, proxies of the environment not used, cookies not kept. There are
-    two pools, because a connection made for a private target must not serve another one.
+    Redirects are not followed, proxies of the environment not used, cookies and connections not
+    kept. A name is looked up once per post and connected to as it was checked, so an answer that
+    changes in between has no effect.
     """
 
-    def __init__(self, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self,
+        resolver: AbstractResolver | None = None,
+        *,
+        judge: Judge = network.forbidden,
+        connect: timedelta = timedelta(seconds=5),
+        total: timedelta = timedelta(seconds=15),
+    ) -> None:
         self._resolver = resolver
+        self._judge = judge
+        self._timeout = aiohttp.ClientTimeout(
+            total=total.total_seconds(), connect=connect.total_seconds()
+        )
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
@@ -55,61 +71,64 @@ class Egress:
     async def post(
         self, url: str, *, body: bytes, headers: Mapping[str, str], allow_private: bool
     ) -> Response:
-        """Post `body`; any status is an answer.
+        """Post `body`; any status is an answer, also when the rest of it never comes.
 
-        Raises AddressGone for an address that must not be reached, ChannelDown for everything
-        that may pass. After ChannelDown the body may have arrived: give it an id that makes a
-        repeat harmless.
+        Raises AddressGone for what must not be reached, ChannelDown for everything that may pass.
+        After ChannelDown the body may have arrived: give it an id that makes a repeat harmless.
         """
-        target = URL(url)
-        if target.scheme != "https" and not allow_private:
-            raise AddressGone("only https:// may be called")
-        host = target.host or ""
-        if not allow_private and (reason := _literal(host)):
-            raise AddressGone(f"{host} must not be reached: {reason}")
+        target = _usable(url, allow_private)
         try:
-            async with self._session(allow_private).post(
-                target, data=body, headers=dict(headers), allow_redirects=False
-            ) as response:
-                return Response(
-                    response.status, response.headers, await response.content.read(_BODY_BYTES)
-                )
+            response = await self._session(allow_private).post(
+                target, data=body, headers=headers, allow_redirects=False
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _translated(host, error) from error
+            raise _translated(target, error) from error
+        try:
+            return Response(response.status, response.headers, await _beginning(response))
+        finally:
+            response.close()
 
     def _session(self, allow_private: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(allow_private)
         if session is None:
-            resolver = self._resolver or ThreadedResolver()
             session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=resolver if allow_private else _CheckedResolver(resolver),
-                    use_dns_cache=False,
-                    limit=50,
-                ),
-                timeout=aiohttp.ClientTimeout(total=_TOTAL_SECONDS, connect=_CONNECT_SECONDS),
+                connector=self._connector(allow_private),
+                timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
-                headers={"User-Agent": "Ringback"},
+                auto_decompress=False,
+                headers=_HEADERS,
             )
             self._sessions[allow_private] = session
         return session
 
+    def _connector(self, allow_private: bool) -> aiohttp.TCPConnector:
+        resolver = self._resolver or ThreadedResolver()
+        if allow_private:
+            return aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
+        return aiohttp.TCPConnector(
+            resolver=_CheckedResolver(resolver, self._judge),
+            socket_factory=_CheckedSocket(self._judge),
+            use_dns_cache=False,
+            force_close=True,
+        )
+
 
 class _CheckedResolver(AbstractResolver):
-    """Gives out only addresses that may be reached; the connector connects to exactly these."""
+    """Refuses a name when any of its addresses is forbidden, so that none is left to chance."""
 
-    def __init__(self, inner: AbstractResolver) -> None:
+    def __init__(self, inner: AbstractResolver, judge: Judge) -> None:
         self._inner = inner
+        self._judge = judge
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve and refuse the name when any of its addresses is forbidden."""
+        """Resolve; raises Forbidden."""
         found = await self._inner.resolve(host, port, family)
         for one in found:
-            if reason := forbidden(one["host"]):
-                raise Forbidden(f"{host} leads to {one['host']}, which is {reason}")
+            if reason := self._judge(one["host"]):
+                raise Forbidden(f"it leads to {one['host']}, which is {reason}")
         return found
 
     async def close(self) -> None:
@@ -117,22 +136,53 @@ class _CheckedResolver(AbstractResolver):
         await self._inner.close()
 
 
-def _literal(host: str) -> str | None:
-    """Why a host that is an address in any spelling must not be reached; None for names."""
+@dataclass(frozen=True, slots=True)
+class _CheckedSocket:
+    """Makes sockets for allowed addresses only; addresses written into a URL meet no resolver."""
+
+    judge: Judge
+
+    def __call__(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        host = str(address[0])
+        if reason := self.judge(host):
+            raise Forbidden(f"{host} is {reason}")
+        return socket.socket(family, kind, protocol)
+
+
+def _usable(url: str, allow_private: bool) -> URL:
     try:
-        # inet_aton also reads 127.1, 0x7f000001 and 2130706433, as the system does.
-        return forbidden(socket.inet_ntoa(socket.inet_aton(host)))
-    except OSError:
-        pass
-    return forbidden(host) if ":" in host else None
+        target = URL(url)
+    except ValueError as error:
+        raise AddressGone("this is no URL that can be called") from error
+    if target.scheme != "https" and not (allow_private and target.scheme == "http"):
+        raise AddressGone("only https:// may be called")
+    if not target.raw_host or target.user is not None or target.password is not None:
+        raise AddressGone("the URL must name a host, and no user or password")
+    return target
 
 
-def _translated(host: str, error: BaseException) -> ChannelError:
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    try:
+        while len(body) < _BODY_BYTES and (
+            piece := await response.content.read(_BODY_BYTES - len(body))
+        ):
+            body += piece
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        # The status is the answer; calling again because of its page would repeat the post.
+        return body
+    return body
+
+
+def _translated(target: URL, error: BaseException) -> ChannelError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, Forbidden):
-            return AddressGone(f"{host} must not be reached: {cause}")
-        cause = cause.__cause__ or getattr(cause, "os_error", None)
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
-        return ChannelDown(f"{host} did not answer in time")
-    return ChannelDown(f"{host} cannot be reached: {type(error).__name__}")
+            return AddressGone(f"{target.host} must not be reached: {cause}")
+        cause = cause.__cause__
+    if isinstance(error, aiohttp.InvalidURL):
+        return AddressGone("this is no URL that can be called")
+    if isinstance(error, TimeoutError):
+        return ChannelDown(f"{target.host} did not answer in time")
+    return ChannelDown(f"{target.host} cannot be reached: {type(error).__name__}")

@@ -23,7 +23,16 @@ _PATTERNS = re.compile(
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password@ in a URL
 )
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_NOISY = ("aiohttp.access", "httpx", "httpcore", "openai", "telegram", "sqlalchemy", "aiosqlite")
+_NOISY = (
+    "aiohttp.access",
+    "alembic",
+    "httpx",
+    "httpcore",
+    "openai",
+    "telegram",
+    "sqlalchemy",
+    "aiosqlite",
+)
 
 
 class Redactor:

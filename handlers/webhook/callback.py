@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from service.config import Callback
@@ -15,9 +16,10 @@ from service.core.signature import sign_standard
 from service.egress import Egress, Response
 from service.engine.results import Results
 from service.errors import AddressGone, ChannelBusy, ChannelDown, ChannelError
-from service.ports import Journal, Receipt
+from service.ports import Clock, Journal, Receipt, SystemClock
 
 _LONGEST_PAUSE = timedelta(days=1)
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class CallbackSender:
     egress: Egress
     results: Results
     live: bool = False
+    clock: Clock = SystemClock()
 
     async def deliver(
         self, delivery: Delivery, views: AsyncIterator[TurnView], journal: Journal
@@ -41,11 +44,11 @@ class CallbackSender:
         result = await self.results.get(delivery.turn) if delivery.turn else None
         if result is None:
             raise AddressGone("the turn of this callback is gone")
-        now = datetime.now(UTC)
-        body = json.dumps(
-            {"type": "turn.finished", "timestamp": now.isoformat(), "data": result.as_json()},
-            ensure_ascii=False,
-        ).encode()
+        now = self.clock.now()
+        data = result.as_json()
+        # When it happened, not when it is told: every attempt says the same.
+        content = {"type": "turn.finished", "timestamp": data["finished_at"], "data": data}
+        body = json.dumps(content, ensure_ascii=False).encode()
         headers = {"Content-Type": "application/json", "webhook-id": delivery.id}
         if target.secret is not None:
             headers.update(sign_standard(target.secret.reveal(), delivery.id, now, body))
@@ -72,11 +75,11 @@ def _retry_after(value: str | None, now: datetime) -> timedelta | None:
     """The pause a header asks for: seconds or a date; None when it is neither."""
     if value is None:
         return None
-    if value.isdigit() and len(value) < 10:
+    if _SECONDS.fullmatch(value):
         return min(timedelta(seconds=int(value)), _LONGEST_PAUSE)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if at.tzinfo is None:
         return None

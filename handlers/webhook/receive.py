@@ -19,6 +19,7 @@ from handlers.http import (
     bearer,
     cursor,
     parse_json,
+    parse_text,
     preferred_wait,
     problem,
     query_number,
@@ -78,20 +79,11 @@ class Webhooks:
     async def ring(self, request: web.Request) -> web.StreamResponse:
         """Verify, then parse, then accept; answer in the way the poster asked for."""
         hook = self._hook(request)
+        if hook.scheme == "bearer":
+            # The header says it all: strangers do not get to send a body.
+            _verified(hook, request, b"")
         body = await read_body(request, self.limits)
-        try:
-            delivery = verify(
-                hook.scheme, hook.secrets, request.headers, body, now=datetime.now(UTC)
-            )
-        except BadSignature as error:
-            log.warning("webhook.refused", webhook=hook.name, reason=str(error))
-            raise HttpProblem(
-                401,
-                "Unauthorized",
-                f"this webhook takes requests signed with scheme {hook.scheme!r}; "
-                "the signature, its time or the secret does not fit",
-                {"WWW-Authenticate": "Bearer"} if hook.scheme == "bearer" else {},
-            ) from error
+        delivery = _verified(hook, request, body)
         reach("webhook.verified")
         key, strict = _event_key(request, delivery)
         if request.headers.get("X-GitHub-Event") == "ping":
@@ -120,16 +112,33 @@ class Webhooks:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The turn's events as SSE: 204 after the end, 410 when the place is gone."""
         result = await self._own_turn(request)
-        after = cursor(request)
-        if result.last_number is not None and after >= result.last_number:
-            return web.Response(status=204)
-        gone = await self.feed.pruned_to(result.turn.session)
+        return await self._follow(request, result, after=cursor(request))
+
+    async def _follow(
+        self,
+        request: web.Request,
+        result: Result,
+        *,
+        after: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> web.StreamResponse:
+        """Stream the turn's events after a number, however old the turn is."""
+        turn = result.turn
         # The turn's own events begin with its message, one before turn.queued.
-        if max(after, result.turn.number - 2) < gone:
-            raise HttpProblem(410, "Gone", "these events are pruned; read the result instead")
-        return await stream_events(
-            request, self.feed.follow(result.turn.session, after=after, turn=result.turn.id)
-        )
+        after = max(after, turn.number - 2)
+        if after < await self.feed.pruned_to(turn.session):
+            raise HttpProblem(
+                410, "Gone", "these events are pruned; read the result instead", headers or {}
+            )
+        if result.last_number is not None and after >= result.last_number:
+            return web.Response(status=204, headers=headers)
+        if after > await self.feed.newest(turn.session, turn.id):
+            # Nothing would ever come, not even the end.
+            raise HttpProblem(
+                400, "Bad request", "Last-Event-ID and after: this turn has no event of that number"
+            )
+        following = self.feed.follow(turn.session, after=after, turn=turn.id)
+        return await stream_events(request, following, headers=headers)
 
     def _hook(self, request: web.Request) -> Hook:
         hook = self.hooks.get(request.match_info["name"])
@@ -158,7 +167,7 @@ class Webhooks:
     def _values(self, request: web.Request, hook: Hook, body: bytes) -> dict[str, Any]:
         values: dict[str, Any] = {
             "webhook": hook.name,
-            "body": body.decode("utf-8", "replace"),
+            "body": parse_text(body),
             "query": dict(request.query),
             "headers": _visible(request.headers),
         }
@@ -178,11 +187,14 @@ class Webhooks:
         return web.json_response({"pong": True})
 
     async def _quarantine(self, hook: Hook, key: str, body: bytes, why: str) -> web.Response:
-        """Keep a post the templates do not fit, and say so."""
+        """Keep a post the templates do not fit, and say so.
+
+        Its own key stays free: once the template is mended, the same delivery is welcome.
+        """
         await self.intake.note(
             Channel.WEBHOOK,
             hook.name,
-            key,
+            f"unfit:{key}",
             state=InboxState.QUARANTINED,
             reason=why,
             body=body,
@@ -194,11 +206,7 @@ class Webhooks:
     ) -> web.StreamResponse:
         wait = preferred_wait(request, _LONGEST_WAIT)
         if accepts_events(request) or (hook.reply == "stream" and wait is None):
-            return await stream_events(
-                request,
-                self.feed.follow(accepted.session, after=accepted.number - 1, turn=accepted.turn),
-                headers=self._headers(hook, accepted),
-            )
+            return await self._stream(request, hook, accepted)
         applied = {}
         if wait is None and hook.reply == "wait":
             wait = hook.wait
@@ -207,17 +215,32 @@ class Webhooks:
         if wait is not None:
             result = await self.results.wait(accepted.turn, timeout=wait)
             if result is not None and result.final:
-                body = {
-                    **result.as_json(),
-                    "token": self.tokens.issue(accepted.turn),
-                    "duplicate": accepted.duplicate,
-                }
+                body = {**self._receipt(hook, accepted), **result.as_json()}
                 return web.json_response(body, headers=applied)
-        return self._receipt(hook, accepted, applied)
+        return web.json_response(
+            self._receipt(hook, accepted),
+            status=200 if accepted.duplicate else 202,
+            headers={"Location": self._status_url(hook, accepted), **applied},
+        )
 
-    def _receipt(self, hook: Hook, accepted: Accepted, applied: Mapping[str, str]) -> web.Response:
+    async def _stream(
+        self, request: web.Request, hook: Hook, accepted: Accepted
+    ) -> web.StreamResponse:
+        """The reply as it is produced; a repeat may say how far it has read the first time."""
+        headers = self._headers(hook, accepted)
+        if not accepted.duplicate:
+            following = self.feed.follow(
+                accepted.session, after=accepted.number - 1, turn=accepted.turn
+            )
+            return await stream_events(request, following, headers=headers)
+        result = await self.results.get(accepted.turn)
+        if result is None:
+            raise HttpProblem(410, "Gone", "the turn of this delivery was removed")
+        return await self._follow(request, result, after=cursor(request), headers=headers)
+
+    def _receipt(self, hook: Hook, accepted: Accepted) -> dict[str, Any]:
         status_url = self._status_url(hook, accepted)
-        body = {
+        return {
             "turn": accepted.turn,
             "session": accepted.session,
             "token": self.tokens.issue(accepted.turn),
@@ -225,8 +248,6 @@ class Webhooks:
             "status_url": status_url,
             "events_url": f"{status_url}/events",
         }
-        status = 200 if accepted.duplicate else 202
-        return web.json_response(body, status=status, headers={"Location": status_url, **applied})
 
     def _headers(self, hook: Hook, accepted: Accepted) -> dict[str, str]:
         return {
@@ -239,6 +260,21 @@ class Webhooks:
     def _status_url(self, hook: Hook, accepted: Accepted) -> str:
         base = (self.public_url or "").rstrip("/")
         return f"{base}/hooks/{hook.name}/turns/{accepted.turn}"
+
+
+def _verified(hook: Hook, request: web.Request, body: bytes) -> str | None:
+    """The sender's delivery id, if it has one. Raises HttpProblem 401."""
+    try:
+        return verify(hook.scheme, hook.secrets, request.headers, body, now=datetime.now(UTC))
+    except BadSignature as error:
+        log.warning("webhook.refused", webhook=hook.name, reason=str(error))
+        raise HttpProblem(
+            401,
+            "Unauthorized",
+            f"this webhook takes requests signed with scheme {hook.scheme!r}; "
+            "the signature, its time or the secret does not fit",
+            {"WWW-Authenticate": "Bearer"} if hook.scheme == "bearer" else {},
+        ) from error
 
 
 def _event_key(request: web.Request, delivery: str | None) -> tuple[str, bool]:

@@ -35,6 +35,7 @@ _FORBIDDEN: tuple[tuple[IPv4Network | IPv6Network, str], ...] = tuple(
         ("100::/64", "discard"),
         ("2001::/23", "protocol assignments, also Teredo"),
         ("2001:db8::/32", "documentation"),
+        ("2620:4f:8000::/48", "AS112"),
         ("3fff::/20", "documentation"),
         ("5f00::/16", "segment routing"),
         ("fc00::/7", "private"),
@@ -43,9 +44,12 @@ _FORBIDDEN: tuple[tuple[IPv4Network | IPv6Network, str], ...] = tuple(
         ("ff00::/8", "multicast"),
     )
 )
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_COMPATIBLE = IPv6Network("::/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _6TO4 = IPv6Network("2002::/16")
-_COMPATIBLE = IPv6Network("::/96")
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 def forbidden(address: str) -> str | None:
@@ -57,20 +61,30 @@ def forbidden(address: str) -> str | None:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
         return "no IP address"
-    for one in (ip, *_carried(ip)):
+    carried = _carried(ip)
+    judged: tuple[Ip, ...] = (ip,) if carried is None else (ip, carried)
+    for one in judged:
         for network, reason in _FORBIDDEN:
             if one.version == network.version and one in network:
                 return reason
+    if isinstance(ip, IPv6Address) and not _routed(ip):
+        return "not given out for use on the internet"
     return None
 
 
-def _carried(ip: Ip) -> tuple[IPv4Address, ...]:
+def _carried(ip: Ip) -> IPv4Address | None:
+    """The IPv4 address that a translator or tunnel would make of it."""
     if isinstance(ip, IPv4Address):
-        return ()
-    if ip.ipv4_mapped is not None:
-        return (ip.ipv4_mapped,)
-    if ip in _NAT64 or (ip in _COMPATIBLE and int(ip) > 1):
-        return (IPv4Address(int(ip) & 0xFFFF_FFFF),)
+        return None
+    low = IPv4Address(int(ip) & 0xFFFF_FFFF)
+    if ip in _MAPPED or ip in _NAT64 or (ip in _COMPATIBLE and int(ip) > 1):
+        return low
     if ip in _6TO4:
-        return (IPv4Address((int(ip) >> 80) & 0xFFFF_FFFF),)
-    return ()
+        return IPv4Address((int(ip) >> 80) & 0xFFFF_FFFF)
+    if (int(ip) >> 32) & 0xFFFF_FFFF in _ISATAP:
+        return low
+    return None
+
+
+def _routed(ip: IPv6Address) -> bool:
+    return ip in _GLOBAL_UNICAST or ip in _MAPPED or ip in _NAT64

@@ -20,5 +20,7 @@ def session_key(webhook: str, session: str | Prompt, values: Mapping[str, Any]) 
         made = session.render(values).strip()
         if not made:
             raise BadInput("session: the key template made an empty key of this post")
-        return f"hook:{webhook}:{hashlib.sha256(made.encode('utf-8', 'replace')).hexdigest()}"
+        # Not "replace": half a surrogate pair must not lead into the session of another half.
+        digest = hashlib.sha256(made.encode("utf-8", "surrogatepass"))
+        return f"hook:{webhook}:{digest.hexdigest()}"
     return None if session == "new" else f"hook:{webhook}"

@@ -11,7 +11,7 @@ import structlog
 from service.engine.metrics import Metrics
 from service.engine.turns import Turns
 from service.errors import StoreError
-from service.store import deliveries, feed, inbox
+from service.store import deliveries, feed, inbox, leases
 from service.store.database import Database
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -48,6 +48,7 @@ class Housekeeping:
         if self._database.is_sqlite:
             await self._turns.rescue(attempts=self._attempts, alone=True)
             self._count_deliveries(await self._database.write(deliveries.rescue_all))
+            await self._database.write(leases.release_all)
         else:
             await self.sweep()
 

@@ -91,9 +91,10 @@ class Scheduler:
             row = stored.get(name)
             if row is not None and row.next_at is not None and row.next_at <= now:
                 await self._record(task, row.next_at, now)
-        await self._ring_left_behind(now)
+        waiting = await self._ring_left_behind(now)
         self.checked_at = uptime()
-        return await self._until_next(now)
+        pause = await self._until_next(now)
+        return min(pause, _LEFT_BEHIND) if waiting else pause
 
     async def run(self, name: str, *, by: str) -> Accepted | Refusal:
         """Run a task now, whatever its schedule says; recorded as a manual occurrence."""
@@ -128,15 +129,18 @@ class Scheduler:
             self._metrics.lateness_seconds.observe(max((now - due.run).total_seconds(), 0))
             await self._ring(task, occurrence, due.run)
 
-    async def _ring_left_behind(self, now: datetime) -> None:
+    async def _ring_left_behind(self, now: datetime) -> bool:
+        """Ring what was recorded and never rung; whether some of it is too fresh to tell."""
+        waiting = False
         for one in await self._database.read(store.due):
-            if one.created_at > now - _LEFT_BEHIND:
-                continue
             task = self._tasks.get(one.task)
-            if task is None:
+            if one.created_at > now - _LEFT_BEHIND:
+                waiting = True
+            elif task is None:
                 await self._skip(one.id, "the task was removed")
             else:
                 await self._ring(task, one.id, one.scheduled_at, manual=one.manual)
+        return waiting
 
     async def _ring(
         self, task: Task, occurrence: OccurrenceId, at: datetime, *, manual: bool = False

@@ -51,3 +51,8 @@ def release(conn: sa.Connection, name: str, *, epoch: int) -> None:
         .where(leases.c.name == name, leases.c.epoch == epoch)
         .values(owner="", lease_until=now(-1))
     )
+
+
+def release_all(conn: sa.Connection) -> None:
+    """Let go of every lease: nobody else can hold this database."""
+    conn.execute(leases.update().values(owner="", lease_until=_LONG_AGO))

@@ -158,7 +158,8 @@ def _config(folder: Path, url: str, *, telegram: BotApi | None = None, task: boo
         )
     if task:
         lines.append(
-            "[tasks.daily]\ncron = '0 0 * * *'\nagent = 'assistant'\nprompt = 'Good day'\ncatch_up = '25h'"
+            "[tasks.daily]\ncron = '0 0 * * *'\nagent = 'assistant'\nprompt = 'Good day'\n"
+            "catch_up = '25h'"
         )
     path = folder / "ringback.toml"
     path.write_text("\n\n".join(lines), "utf-8")
@@ -236,5 +237,5 @@ async def _with(url: str, work: Any) -> None:
 
 def _plain(markdown: str) -> str:
     """What the offline agent's Markdown looks like without its marks."""
-    lines = [line.removeprefix("> ") for line in markdown.splitlines()]
+    lines = [line.removeprefix("> ").rstrip() for line in markdown.splitlines()]
     return "\n".join(lines).replace("**", "").replace("*", "").replace("`", "").strip()

@@ -109,8 +109,9 @@ class BotApi:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._posting is not None:
-            self._posting.cancel()
+        for task in (self._posting, self._polling):
+            if task is not None:
+                task.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
 

@@ -1,0 +1,85 @@
+"""A prompt as pydantic-ai's messages, and what of a response has to be shown to its model again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelResponse,
+    ModelResponsePart,
+    SystemPromptPart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.tools import ToolDefinition
+
+from service.ports import Prompt, Said, Step
+
+_KEPT = ("kind", "parts", "model_name", "provider_name", "canonical_system")
+
+
+def messages(prompt: Prompt) -> list[ModelMessage]:
+    """Everything that was said, in order: instructions, history, finished iterations."""
+    made: list[ModelMessage] = []
+    if prompt.system:
+        made.append(ModelRequest(parts=[SystemPromptPart(prompt.system)]))
+    made += [_said(said) for said in prompt.history]
+    for step in prompt.steps:
+        results = [ToolReturnPart(one.tool, one.text, one.id) for one in step.results]
+        made += [_response(step), ModelRequest(parts=results)]
+    return made
+
+
+def parameters(prompt: Prompt) -> ModelRequestParameters:
+    """The tools the model may call."""
+    return ModelRequestParameters(
+        function_tools=[
+            ToolDefinition(
+                name=tool.name,
+                description=tool.description,
+                parameters_json_schema=dict(tool.parameters),
+            )
+            for tool in prompt.tools
+        ],
+    )
+
+
+def metadata(response: ModelResponse) -> Mapping[str, Any]:
+    """What words and tool calls cannot carry: signatures, ids, thoughts the provider wants back."""
+    if all(_is_plain(part) for part in response.parts):
+        return {}
+    [dumped] = ModelMessagesTypeAdapter.dump_python([response], mode="json")
+    return {"response": {key: dumped[key] for key in _KEPT if dumped.get(key) is not None}}
+
+
+def _said(said: Said) -> ModelMessage:
+    if said.role == "user":
+        return ModelRequest(parts=[UserPromptPart(said.text)])
+    return ModelResponse(parts=[TextPart(said.text)])
+
+
+def _response(step: Step) -> ModelResponse:
+    """The response of a finished iteration as it came, or as much of it as is known."""
+    try:
+        [response] = ModelMessagesTypeAdapter.validate_python([step.metadata["response"]])
+    except (KeyError, ValidationError):
+        # Nothing special was in it, or another release stored it: the plain form always works.
+        pass
+    else:
+        if isinstance(response, ModelResponse):
+            return response
+    said: list[ModelResponsePart] = [TextPart(step.text)] if step.text else []
+    said += [ToolCallPart(call.tool, call.arguments, call.id) for call in step.calls]
+    return ModelResponse(parts=said)
+
+
+def _is_plain(part: ModelResponsePart) -> bool:
+    return isinstance(part, (TextPart, ToolCallPart)) and part.provider_details is None
