@@ -1,6 +1,9 @@
 # Everything sets itself up: the first target that needs it makes .venv from the lock file.
 
-PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(shell command -v $(name))))
+# The first Python that runs, is new enough and can make an environment.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$name" && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -17,7 +20,7 @@ run: $(READY) ## keep a service running on config.example.toml
 	@$(BIN)/ringback serve --config config.example.toml
 
 test: $(READY) ## run every test, on SQLite and on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2
 
 check: $(READY) ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .
@@ -37,19 +40,19 @@ lock: ## pin the dependencies anew (needs uv)
 		--python-version 3.11 pyproject.toml --group dev -o requirements.lock
 
 clean: ## remove everything that was set up
-	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
+# The project itself is not installed but put on the path, which needs no build.
 $(READY): requirements.lock pyproject.toml
-	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed"; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
-	@"$(PYTHON)" -m venv .venv \
-		|| { echo "venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
-	@echo "Installing the pinned dependencies into .venv ..."
+	@[ -n "$(PYTHON)" ] || { echo "Needed: Python 3.11 or newer, with venv (Debian: apt-get install" \
+		"python3-venv). If it has another name: make PYTHON=/path/to/python"; exit 1; }
+	@echo "Setting up .venv from requirements.lock with $(PYTHON) ..."
+	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
 		--require-hashes --requirement requirements.lock
 	@$(BIN)/python -c 'import pathlib, sysconfig; \
 		pathlib.Path(sysconfig.get_path("purelib"), "ringback.pth").write_text("$(CURDIR)\n")'
-	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m service "$$@"\n' > $(BIN)/ringback
+	@printf '%s\n' '#!/bin/sh' \
+		'exec "$$(dirname "$$(readlink -f "$$0")")/python" -P -m service "$$@"' > $(BIN)/ringback
 	@chmod +x $(BIN)/ringback
 	@touch $(READY)

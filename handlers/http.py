@@ -30,7 +30,7 @@ _SENTENCES = {
 }
 # Beyond this a number is an attack on the parser's time, and no double holds it anyway.
 _LONGEST_NUMBER = 400
-_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
 # Strings are skipped whole, so that brackets in them do not count. One that never ends matches
 # too, and nothing is tried twice: otherwise a crafted body would cost quadratic time.
 _STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)

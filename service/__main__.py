@@ -6,14 +6,20 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from service.client import Client
     from service.config import Settings
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="Something rings: a Telegram message, a webhook, a cron tick. An agent answers.",
@@ -40,10 +46,36 @@ Config = Annotated[
 Url = Annotated[
     str | None, typer.Option(envvar="RINGBACK_URL", help="Where a running service answers.")
 ]
-Token = Annotated[str | None, typer.Option(envvar="RINGBACK_TOKEN", help="An API token for it.")]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="RINGBACK_TOKEN", help="An API token for it.")
+]
 Key = Annotated[str, typer.Option("--session", help="The key of the session; same key, same one.")]
 Agent = Annotated[str | None, typer.Option(help="The agent of a new session.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        _say(version("ringback"))
+    except PackageNotFoundError:
+        _say("unknown: run from a folder of sources")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options that belong to no command."""
 
 
 @app.command()
@@ -70,7 +102,7 @@ def check_config(config: Config = None) -> None:
     """Read the configuration and report every problem."""
     from service.app import check
 
-    settings = _settings(config)
+    settings = _quietly(config)
     check(settings)
     _say(
         f"The configuration is good: {len(settings.agents)} agents, "
@@ -82,7 +114,7 @@ def check_config(config: Config = None) -> None:
 @app.command()
 def migrate(config: Config = None) -> None:
     """Bring the database to this release's schema."""
-    settings = _settings(config)
+    settings = _quietly(config)
     revision = _run(_migrate(settings.database.url))
     _say(f"The schema is at {revision}.")
 
@@ -96,9 +128,10 @@ def chat(
     api_token: Token = None,
 ) -> None:
     """Talk to an agent in the terminal."""
-    from service.client import chat as run
+    from service.terminal import Terminal
 
-    _call(config, url, api_token, lambda client: run(client, key=session, agent=agent))
+    work = _call(config, url, api_token, lambda client: Terminal(client).chat(session, agent))
+    raise typer.Exit(work)
 
 
 @app.command()
@@ -107,19 +140,22 @@ def send(
     config: Config = None,
     agent: Agent = None,
     session: Key = "terminal",
+    wait: Annotated[bool, typer.Option(help="Show the answer; else only the turn's id.")] = True,
     as_json: AsJson = False,
     url: Url = None,
     api_token: Token = None,
 ) -> None:
     """Send one message and show the answer; exit code 1 when it failed."""
-    from service.client import send as run
+    from service.terminal import Terminal
 
-    words = sys.stdin.read() if text == "-" else text
+    words = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
     code = _call(
         config,
         url,
         api_token,
-        lambda client: run(client, words, key=session, agent=agent, as_json=as_json),
+        lambda client: Terminal(client).send(
+            words, key=session, agent=agent, wait=wait, as_json=as_json
+        ),
     )
     raise typer.Exit(code)
 
@@ -154,44 +190,42 @@ def list_tasks(
 
 @tasks.command("run")
 def run_task(name: str, config: Config = None, url: Url = None, api_token: Token = None) -> None:
-    """Run a task now and show the answer."""
-    result = _call(config, url, api_token, lambda client: _run_task(client, name))
-    _say(result["text"] or result["error"] or "")
-    raise typer.Exit(0 if result["state"] == "succeeded" else 1)
+    """Run a task now and show the answer; exit code 1 when it failed."""
+    from service.terminal import Terminal
+
+    code = _call(config, url, api_token, lambda client: Terminal(client).run_task(name))
+    raise typer.Exit(code)
 
 
 @token.command("create")
 def create_token(name: str, config: Config = None) -> None:
     """Make a token for the API; it is shown once."""
-    _say(_run(_with_database(_settings(config), "issue", name)))
+    from datetime import UTC, datetime
+
+    from service.store import tokens
+
+    made = partial(tokens.issue, name=name, at=datetime.now(UTC))
+    _say(_run(_on_database(_quietly(config), made)))
 
 
 @token.command("list")
 def list_tokens(config: Config = None) -> None:
     """List the names of the tokens."""
-    for name, made in _run(_with_database(_settings(config), "names")):
+    from service.store import tokens
+
+    for name, made in _run(_on_database(_quietly(config), tokens.names)):
         _say(f"{name}  {made:%Y-%m-%d %H:%M} UTC")
 
 
 @token.command("revoke")
 def revoke_token(name: str, config: Config = None) -> None:
     """Make every token of this name useless."""
-    gone = _run(_with_database(_settings(config), "revoke", name))
+    from service.store import tokens
+
+    gone = _run(_on_database(_quietly(config), partial(tokens.revoke, name=name)))
     if not gone:
         _fail([f"there is no token {name!r}; see: ringback token list"], code=1)
     _say(f"Revoked {gone}.")
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        _say(installed("ringback"))
-    except PackageNotFoundError:
-        _say("0.1.0 (not installed as a package)")
 
 
 # -- shared -----------------------------------------------------------------------------------
@@ -204,18 +238,23 @@ def _settings(path: Path | None) -> Settings:
     return load(path or (default if default.exists() else None))
 
 
+def _quietly(path: Path | None) -> Settings:
+    """The configuration for a command whose output is the answer: only errors are logged."""
+    from service.config import Log
+    from service.log import setup
+
+    settings = _settings(path)
+    setup(Log(level="error"), settings.secrets())
+    return settings
+
+
 def _call(
     config: Path | None,
     url: str | None,
     api_token: str | None,
     work: Callable[[Client], Coroutine[Any, Any, Any]],
 ) -> Any:
-    from service.config import Log
-    from service.log import setup
-
-    settings = _settings(config)
-    setup(Log(level="error"), settings.secrets())
-    return _run(_connected(settings, url, api_token, work))
+    return _run(_connected(_quietly(config), url, api_token, work))
 
 
 async def _connected(
@@ -230,14 +269,6 @@ async def _connected(
         return await work(client)
 
 
-async def _run_task(client: Client, name: str) -> Any:
-    accepted = await client.post(f"/api/tasks/{name}/run")
-    while True:
-        result = await client.get(f"/api/turns/{accepted['turn']}", wait="30")
-        if result["finished_at"]:
-            return result
-
-
 async def _migrate(url: str) -> str:
     from service.store import schema
     from service.store.database import Database
@@ -250,22 +281,15 @@ async def _migrate(url: str) -> str:
         await database.close()
 
 
-async def _with_database(settings: Settings, step: str, name: str = "") -> Any:
-    """Run one step on the tokens; a SQLite file in use is shared by its write-ahead log."""
-    from datetime import UTC, datetime
-
-    from service.store import tokens
+async def _on_database(settings: Settings, work: Callable[[Connection], T]) -> T:
+    """Do one small thing; a SQLite file in use is shared by its write-ahead log."""
     from service.store.database import Database
 
     await _ensure_schema(settings.database.url)
     database = Database(settings.database.url)
     await database.open(shared=True)
     try:
-        if step == "issue":
-            return await database.write(tokens.issue, name=name, at=datetime.now(UTC))
-        if step == "names":
-            return await database.read(tokens.names)
-        return await database.write(tokens.revoke, name)
+        return await database.write(work)
     finally:
         await database.close()
 
@@ -301,12 +325,16 @@ def _table(
     if not rows:
         _say(empty)
         return
-    cells = [list(columns), *([str(row[name] or "") for name in columns] for row in rows)]
+    from service.terminal import printable
+
+    cells = [
+        list(columns),
+        *([printable(str(row[name] or "")) for name in columns] for row in rows),
+    ]
     widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
     for line in cells:
-        _say(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        _say("  ".join(padded).rstrip())
 
 
 def _say(text: str) -> None:
@@ -323,6 +351,10 @@ def main() -> None:
     """Run a command; expected errors end in one line each, without a traceback."""
     from service.errors import ConfigError, RingbackError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # An answer may hold what this terminal's encoding does not.
+            stream.reconfigure(errors="replace")
     try:
         app()
     except ConfigError as error:

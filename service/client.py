@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from service.config import Settings
-from service.errors import BadInput, StoreDown
-from service.store import control
-from service.store.database import Database
+from service.config import Server, Settings
+from service.errors import BadInput, DatabaseBusy, StoreDown
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+_WAIT = "30"
+# A stream that breaks off this often without bringing anything new is given up.
+_CUTS = 5
+_PAUSE_SECONDS = 0.5
+# Another command may hold the file for a moment, or a service may just be starting.
+_TRIES = 20
+
+Receipt = Mapping[str, Any]
+"""What the API says about an accepted message: its turn, its session, its number."""
 
 
 class Client:
@@ -30,78 +39,167 @@ class Client:
         async with self._session.get(path, params=query) as response:
             return await _json(response)
 
-    async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def post(self, path: str, body: Mapping[str, Any] | None = None, **headers: str) -> Any:
         """Post JSON; return what comes back."""
-        async with self._session.post(path, json=body or {}) as response:
+        async with self._session.post(path, json=body or {}, headers=headers) as response:
             return await _json(response)
 
     async def session(self, key: str, agent: str | None) -> str:
-        """The id of the session with a key; made when there is none."""
+        """The id of the session with a key; made when there is none.
+
+        Raises BadInput when it is bound to another agent than the one asked for.
+        """
         body = {"key": key, **({"agent": agent} if agent else {})}
         found = await self.post("/api/sessions", body)
+        if agent is not None and found["agent"] != agent:
+            raise BadInput(
+                f"the session {key!r} is bound to the agent {found['agent']!r} for good; "
+                "name another with --session KEY"
+            )
         session: str = found["session"]
         return session
 
-    async def ring(self, session: str, text: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Send a message; yield the events of its turn as (kind, data) until its end."""
-        async with self._session.post(
-            f"/api/sessions/{session}/messages",
-            json={"text": text},
-            headers={"Accept": "text/event-stream"},
-        ) as response:
+    async def send(self, session: str, text: str) -> Receipt:
+        """Send a message."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        receipt: Receipt = await self.post(
+            f"/api/sessions/{session}/messages", {"text": text}, **key
+        )
+        return receipt
+
+    async def run_task(self, name: str) -> Receipt:
+        """Run a task now."""
+        receipt: Receipt = await self.post(f"/api/tasks/{quote(name, safe='')}/run")
+        return receipt
+
+    async def stop(self, session: str) -> None:
+        """Stop what runs and what waits in a session."""
+        await self.post(f"/api/sessions/{session}/stop")
+
+    async def result(self, receipt: Receipt) -> Any:
+        """The result of a turn, once it is final."""
+        while True:
+            result = await self.get(receipt["status_url"], wait=_WAIT)
+            if result["finished_at"]:
+                return result
+
+    async def events(self, receipt: Receipt) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield the events of a turn as (kind, data) until its end.
+
+        A stream that breaks off is taken up again after the last event that arrived.
+        """
+        after, cuts = receipt["number"] - 1, 0
+        while True:
+            try:
+                async for number, kind, data in self._stream(receipt, after):
+                    after, cuts = number, 0
+                    yield kind, data
+                    if kind == "turn.finished":
+                        return
+            except aiohttp.ClientError:
+                if cuts >= _CUTS:
+                    raise
+            cuts += 1
+            if cuts > _CUTS:
+                raise StoreDown("the service breaks off the answer again and again; it is kept")
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _stream(
+        self, receipt: Receipt, after: int
+    ) -> AsyncGenerator[tuple[int, str, dict[str, Any]]]:
+        path = f"/api/sessions/{receipt['session']}/events"
+        query = {"turn": str(receipt["turn"]), "after": str(after)}
+        async with self._session.get(path, params=query) as response:
             if response.status != 200:
                 await _json(response)
-            kind = ""
-            async for line in response.content:
-                name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name == "event":
-                    kind = value
-                elif name == "data":
-                    yield kind, json.loads(value)
+            frame: dict[str, str] = {}
+            async for line in _lines(response.content):
+                name, _, value = line.partition(": ")
+                frame[name] = value
+                if not line:
+                    if "id" in frame:
+                        yield int(frame["id"]), frame["event"], json.loads(frame["data"])
+                    frame = {}
 
 
 @asynccontextmanager
 async def connect(
     settings: Settings, *, url: str | None, token: str | None
 ) -> AsyncGenerator[Client]:
-    """Reach the service: the one at `url`, the one that holds our SQLite file, or start one.
+    """Reach the service: the one at `url`, the one that holds our database, or one we start.
 
-    Raises StoreDown when a PostgreSQL installation is not told where its service is.
+    Raises StoreDown when it cannot be reached, BadInput when nobody says with which token.
     """
-    running = control.find(Database(settings.database.url).lock_path)
-    if url is None and running is not None:
-        url, token = running.url, running.token
+    async with AsyncExitStack() as stack:
+        where, shown = await _reach(settings, url, token, stack)
+        headers = {"Authorization": f"Bearer {shown}"} if shown else {}
+        try:
+            session = aiohttp.ClientSession(where, headers=headers, timeout=_TIMEOUT)
+            yield Client(await stack.enter_async_context(session))
+        except aiohttp.ClientError as error:
+            raise StoreDown(f"the service at {where} cannot be reached: {error}") from error
+
+
+async def _reach(
+    settings: Settings, url: str | None, token: str | None, stack: AsyncExitStack
+) -> tuple[str, str | None]:
+    """Where the service answers, and the token for it."""
     if url is not None:
-        async with _client(url, token) as client:
-            yield client
-        return
+        return _checked(url), token
     if settings.database.url.startswith("postgresql"):
-        raise StoreDown(
-            "with PostgreSQL the service may run anywhere: give --url and --token, "
-            "or RINGBACK_URL and RINGBACK_TOKEN"
+        return _configured(settings.server, token)
+    from service.store import control
+    from service.store.database import Database
+
+    lock = Database(settings.database.url).lock_path
+    for _ in range(_TRIES):
+        running = control.find(lock)
+        if running is not None:
+            return running.url, running.token
+        try:
+            return await _start(settings, stack)
+        except DatabaseBusy as error:
+            busy = error
+        await asyncio.sleep(_PAUSE_SECONDS / 2)
+    raise busy
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInput("--url: write an address such as http://127.0.0.1:8080")
+    return url
+
+
+def _configured(server: Server, token: str | None) -> tuple[str, str]:
+    """The service of a PostgreSQL installation: where the configuration makes it listen."""
+    token = token or next((secret.reveal() for secret in server.tokens), None)
+    if token is None:
+        raise BadInput(
+            "with PostgreSQL the service may run anywhere: give --token (make one: ringback token "
+            "create NAME) and --url, or RINGBACK_TOKEN and RINGBACK_URL"
         )
+    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104 - compared
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}", token
+
+
+async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:
+    """Start the service inside this process, for as long as the command runs."""
     from service.app import open_app
 
-    quiet = settings.model_copy(
-        update={
-            "server": settings.server.model_copy(
-                update={"host": "127.0.0.1", "drain": timedelta(seconds=1)}
-            )
-        }
-    )
-    async with open_app(quiet, port=0, channels=False) as app, _client(app.url, app.token) as made:
-        yield made
+    server = settings.server.model_copy(update={"host": "127.0.0.1", "drain": timedelta(seconds=1)})
+    ours = settings.model_copy(update={"server": server})
+    app = await stack.enter_async_context(open_app(ours, port=0, channels=False))
+    return app.url, app.token
 
 
-@asynccontextmanager
-async def _client(url: str, token: str | None) -> AsyncGenerator[Client]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-    try:
-        async with aiohttp.ClientSession(url, headers=headers, timeout=timeout) as session:
-            yield Client(session)
-    except aiohttp.ClientConnectionError as error:
-        raise StoreDown(f"the service at {url} cannot be reached: {error}") from error
+async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[str]:
+    """The lines of a stream, however long: one event holds a whole message."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode()
 
 
 async def _json(response: aiohttp.ClientResponse) -> Any:
@@ -109,85 +207,8 @@ async def _json(response: aiohttp.ClientResponse) -> Any:
         body = await response.json(content_type=None)
     except ValueError as error:
         raise BadInput(f"the service answered {response.status} without JSON") from error
-    if response.status >= 400:
-        raise BadInput(f"{body.get('title', response.status)}: {body.get('detail', '')}")
-    return body
-
-
-# -- what the commands do ---------------------------------------------------------------------
-
-
-async def chat(client: Client, *, key: str, agent: str | None) -> None:
-    """Talk in the terminal until the input ends; Ctrl-C stops the answer, twice leaves."""
-    session = await client.session(key, agent)
-    while (line := await asyncio.to_thread(_read_line)) is not None:
-        if line.strip():
-            await _answer(client, session, line)
-
-
-async def send(client: Client, text: str, *, key: str, agent: str | None, as_json: bool) -> int:
-    """Send one message and show the answer; return the exit code."""
-    session = await client.session(key, agent)
-    if not as_json:
-        return await _answer(client, session, text)
-    last: dict[str, Any] = {}
-    async for kind, data in client.ring(session, text):
-        if kind == "turn.finished":
-            last = await client.get(f"/api/turns/{data['turn']}")
-    _say(json.dumps(last, ensure_ascii=False, indent=2) + "\n")
-    return 0 if last.get("state") == "succeeded" else 1
-
-
-async def _answer(client: Client, session: str, text: str) -> int:
-    """Stream one answer to the terminal."""
-    loop = asyncio.get_running_loop()
-    showing = asyncio.create_task(_show(client, session, text))
-    presses = 0
-
-    def pressed() -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 1:
-            showing.cancel()
-            return
-        stopping = loop.create_task(client.post(f"/api/sessions/{session}/stop"))
-        stopping.add_done_callback(lambda _: None)
-
-    loop.add_signal_handler(signal.SIGINT, pressed)
-    try:
-        return await showing
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
-async def _show(client: Client, session: str, text: str) -> int:
-    async for kind, data in client.ring(session, text):
-        match kind:
-            case "text":
-                _say(data["text"])
-            case "reply.reset":
-                _say(f"\n[started again]\n{data['text']}")
-            case "tool.started":
-                _say(f"[{data['tool']}] ")
-            case "turn.retrying":
-                _say(f"\n[{data['reason']} Trying again in {data['wait_seconds']:g} s]\n")
-            case "turn.finished":
-                if data.get("error"):
-                    _say(f"\n[failed: {data['error']}]")
-                elif data["state"] == "stopped":
-                    _say("\n[stopped]")
-                _say("\n")
-                return 0 if data["state"] == "succeeded" else 1
-    return 1
-
-
-def _read_line() -> str | None:
-    if sys.stdin.isatty():
-        _say("> ")
-    line = sys.stdin.readline()
-    return line or None
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    if response.status < 400:
+        return body
+    said = body if isinstance(body, dict) else {}
+    words = (str(said.get("title") or response.status), str(said.get("detail") or ""))
+    raise BadInput(": ".join(word for word in words if word))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,11 +27,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from service.errors import ConfigError
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_LONGEST = timedelta(days=36_500)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_TELEGRAM_TOKEN = re.compile(r"\d+:[A-Za-z0-9_-]{20,}")
+_TELEGRAM_TOKEN = re.compile(r"[0-9]+:[A-Za-z0-9_-]{20,}")
 _TELEGRAM_SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_SPOT = re.compile(r"-?\d+(:\d+)?")
+_SPOT = re.compile(r"-?[0-9]+(:[0-9]+)?")
 
 
 class Secret:
@@ -58,7 +60,7 @@ class Secret:
 
 
 def _problem(text: str) -> PydanticCustomError:
-    return PydanticCustomError("config", text.replace("{", "{{").replace("}", "}}"))
+    return PydanticCustomError("config", text)
 
 
 def _duration(value: object) -> timedelta:
@@ -67,37 +69,58 @@ def _duration(value: object) -> timedelta:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise _problem('write a duration with its unit, such as "500ms", "30s", "10m", "2h", "30d"')
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise _problem(f'write a duration of at most "{_LONGEST.days}d"')
+    return timedelta(seconds=seconds)
+
+
+def _lasting(value: timedelta) -> timedelta:
+    if not value:
+        raise _problem('must be longer than "0s": nothing would ever be in time')
+    return value
+
+
+_BY_REFERENCE = (
+    'give the secret by reference: "env:NAME", "file:/path" or "credential:NAME"; '
+    "never write it into this file"
+)
 
 
 def _secret(value: object) -> Secret:
     if isinstance(value, Secret):
         return value
-    raise _problem(
-        'a secret is given by reference: "env:NAME", "file:/path" or "credential:NAME"; '
-        "never write it into this file"
-    )
+    raise _problem(_BY_REFERENCE)
 
 
-def _names(value: object) -> object:
-    if isinstance(value, dict):
-        for name in value:
-            if not _NAME.fullmatch(name):
-                raise _problem(
-                    f"the name {name!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with "
-                    "a letter or digit"
-                )
+def _web_url(value: str) -> str:
+    """Check that somebody can be called at `value`; a mistake in it is not repeated."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _problem("write a URL that begins with https:// or http:// and names a host")
+    if parts.username is not None or parts.password is not None:
+        raise _problem("must not hold a user or password: secrets have keys of their own")
     return value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Timeout = Annotated[Duration, AfterValidator(_lasting)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
 SecretValue = Annotated[Secret, BeforeValidator(_secret)]
 Positive = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # who imports a type from here does not pay for its validator
     )
 
 
@@ -106,25 +129,29 @@ class Server(_Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
-    public_url: str | None = None
+    public_url: WebUrl | None = None
     tokens: Annotated[tuple[SecretValue, ...], Field(strict=False)] = ()
     drain: Duration = timedelta(seconds=20)
 
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_loopback(self.host)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class DatabaseSettings(_Section):
     """Where everything is stored."""
 
-    url: str = "sqlite+aiosqlite:///ringback.db"
+    url: Annotated[str, Field(repr=False)] = "sqlite+aiosqlite:///ringback.db"
     pool_size: Positive = 10
 
     @model_validator(mode="after")
@@ -133,6 +160,9 @@ class DatabaseSettings(_Section):
             raise _problem(
                 'url: write "sqlite+aiosqlite:///file.db" or "postgresql+asyncpg://user@host/name"'
             )
+        file = self.url.removeprefix("sqlite+aiosqlite:///").partition("?")[0]
+        if file in ("", ":memory:"):
+            raise _problem("url: name a file; a database in memory forgets what was accepted")
         return self
 
 
@@ -148,7 +178,7 @@ class LimitsSettings(_Section):
 
     body_bytes: Positive = 1_048_576
     body_depth: Positive = 64
-    body_read: Duration = timedelta(seconds=10)
+    body_read: Timeout = timedelta(seconds=10)
     queue_per_session: Positive = 100
     turns_at_once: Annotated[int, Field(ge=0)] = 64
     turn_attempts: Positive = 3
@@ -160,24 +190,24 @@ class Provider(_Section):
     """A service that thinks."""
 
     kind: Literal["offline", "openai", "openrouter", "ollama"]
-    base_url: str | None = None
+    base_url: WebUrl | None = None
     api_key: SecretValue | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Provider:
         if self.kind in ("openai", "openrouter") and self.api_key is None and not self.base_url:
-            raise _problem(f'api_key: a provider of kind "{self.kind}" needs one')
-        if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
-            raise _problem("base_url: write a URL that begins with http:// or https://")
+            raise _problem(
+                f'api_key: a provider of kind "{self.kind}" needs one, as api_key = "env:NAME"'
+            )
         return self
 
 
 class AgentLimits(_Section):
     """How long an agent's model may take and how often it is asked again."""
 
-    first_token: Duration = timedelta(seconds=60)
-    stall: Duration = timedelta(seconds=45)
-    total: Duration = timedelta(minutes=10)
+    first_token: Timeout = timedelta(seconds=60)
+    stall: Timeout = timedelta(seconds=45)
+    total: Timeout = timedelta(minutes=10)
     retries: Annotated[int, Field(ge=0)] = 3
     retry_budget: Duration = timedelta(seconds=60)
     iterations: Positive = 35
@@ -191,7 +221,7 @@ class Agent(_Section):
     model: str
     prompt: str = ""
     tools: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    limits: AgentLimits = AgentLimits()
+    limits: AgentLimits = Field(default_factory=AgentLimits)
 
 
 class Telegram(_Section):
@@ -200,7 +230,7 @@ class Telegram(_Section):
     token: SecretValue
     mode: Literal["polling", "webhook"] = "polling"
     secret: SecretValue | None = None
-    api_base_url: str = "https://api.telegram.org"
+    api_base_url: WebUrl = "https://api.telegram.org"
     agent: str
     allow: Annotated[frozenset[int], Field(strict=False)] = frozenset()
     groups: Literal["mention", "all"] = "mention"
@@ -212,11 +242,12 @@ class Telegram(_Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Telegram:
-        if not _TELEGRAM_TOKEN.fullmatch(self.token.reveal()):
+        token, secret = self.token.reveal(), self.secret.reveal() if self.secret else ""
+        if token and not _TELEGRAM_TOKEN.fullmatch(token):
             raise _problem("token: this is no bot token; BotFather gives one like 123456:ABC-DEF…")
         if self.mode == "webhook" and self.secret is None:
             raise _problem('secret: needed for mode = "webhook", so that only Telegram can post')
-        if self.secret is not None and not _TELEGRAM_SECRET.fullmatch(self.secret.reveal()):
+        if secret and not _TELEGRAM_SECRET.fullmatch(secret):
             raise _problem("secret: Telegram takes 1 to 256 of A-Z, a-z, 0-9, _ and -")
         return self
 
@@ -232,6 +263,11 @@ class Auth(_Section):
     def _short_forms(cls, value: object) -> object:
         if value == "none":
             return {"scheme": "none"}
+        if not isinstance(value, (dict, Auth)):
+            raise _problem(
+                'write auth = { scheme = "bearer", secret = "env:NAME" }, with scheme bearer, '
+                'github or standard-webhooks; auth = "none" lets everybody ring'
+            )
         if isinstance(value, dict) and "secret" in value:
             if "secrets" in value:
                 raise _problem("give either secret or secrets, not both")
@@ -242,33 +278,35 @@ class Auth(_Section):
     @model_validator(mode="after")
     def _whole(self) -> Auth:
         if self.scheme != "none" and not self.secrets:
-            raise _problem(f'secret: scheme "{self.scheme}" needs one')
+            raise _problem(f'secret: scheme "{self.scheme}" needs one, as secret = "env:NAME"')
         if self.scheme == "none" and self.secrets:
             raise _problem('secret: scheme "none" has no use for one')
-        from service.core.signature import check_secret
-
         for secret in self.secrets:
-            if problem := check_secret(self.scheme, secret.reveal()):
-                raise _problem(f"secret: {problem}")
+            _check_secret(self.scheme, secret)
         return self
+
+
+def _check_secret(scheme: str, secret: Secret) -> None:
+    """Raise unless the secret can be used; an empty one was complained about when it was read."""
+    from service.core.signature import check_secret
+
+    if secret.reveal() and (problem := check_secret(scheme, secret.reveal())):
+        raise _problem(f"secret: {problem}")
 
 
 class Callback(_Section):
     """A URL that is told how a turn ended."""
 
-    url: str
+    url: WebUrl
     secret: SecretValue | None = None
     allow_private: bool = False
 
     @model_validator(mode="after")
     def _safe(self) -> Callback:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise _problem("url: write a URL that begins with https://")
-        if parts.scheme == "http" and not self.allow_private:
+        if not self.url.startswith("https:") and not self.allow_private:
             raise _problem("url: use https://, or set allow_private = true for your own network")
-        if parts.username or parts.password:
-            raise _problem("url: must not hold a password; use secret to sign instead")
+        if self.secret is not None:
+            _check_secret("standard-webhooks", self.secret)
         return self
 
 
@@ -350,38 +388,36 @@ def _default_agents() -> dict[str, Agent]:
 class Settings(_Section):
     """The whole configuration."""
 
-    server: Server = Server()
-    database: DatabaseSettings = DatabaseSettings()
-    log: Log = Log()
-    limits: LimitsSettings = LimitsSettings()
-    providers: Annotated[dict[str, Provider], BeforeValidator(_names)] = Field(
-        default_factory=_default_providers
-    )
-    agents: Annotated[dict[str, Agent], BeforeValidator(_names)] = Field(
-        default_factory=_default_agents
-    )
+    server: Server = Field(default_factory=Server)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    log: Log = Field(default_factory=Log)
+    limits: LimitsSettings = Field(default_factory=LimitsSettings)
+    providers: dict[str, Provider] = Field(default_factory=_default_providers)
+    agents: dict[str, Agent] = Field(default_factory=_default_agents)
     telegram: Telegram | None = None
-    webhooks: Annotated[dict[str, Webhook], BeforeValidator(_names)] = Field(default_factory=dict)
-    tasks: Annotated[dict[str, Task], BeforeValidator(_names)] = Field(default_factory=dict)
+    webhooks: dict[str, Webhook] = Field(default_factory=dict)
+    tasks: dict[str, Task] = Field(default_factory=dict)
 
     def secrets(self) -> Iterator[str]:
         """Every secret value, for the log to hide."""
         yield from (secret.reveal() for secret in _secrets_in(self))
+        if password := urlsplit(self.database.url).password:
+            yield from {password, unquote(password)}
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the configuration; None means the defaults. Raises ConfigError with every problem."""
     problems: list[str] = []
-    document = _resolved(_parse(path), (), environ, problems)
+    document = _parse(path)
+    problems += _across(document)
+    document = _References(environ, problems).resolved(document)
     settings: Settings | None = None
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        hidden = {problem.partition(": ")[0] for problem in problems}
+        known = {problem.partition(": ")[0] for problem in problems}
         found = [_sentence(one) for one in error.errors(include_url=False, include_input=False)]
-        problems += [one for one in found if one.partition(": ")[0] not in hidden]
-    if settings is not None:
-        problems += _across(settings)
+        problems += [one for one in found if one.partition(": ")[0] not in known]
     if problems or settings is None:
         raise ConfigError(problems)
     return settings
@@ -403,62 +439,63 @@ def _parse(path: Path | None) -> dict[str, Any]:
 # -- secrets --------------------------------------------------------------------------------------
 
 _SECRET_KEYS = frozenset({"token", "tokens", "secret", "secrets", "api_key"})
+_DATABASE_URL = ("database", "url")
 
 
-def _resolved(
-    value: Any, path: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
-) -> Any:
-    """Replace the references of secret keys by secrets."""
-    if isinstance(value, dict):
-        return {
-            key: _resolved(inner, (*path, str(key)), environ, problems)
-            for key, inner in value.items()
-        }
-    if not path or path[-1] not in _SECRET_KEYS:
-        return value
-    if isinstance(value, list):
-        return [_reference(one, path, environ, problems) for one in value]
-    return _reference(value, path, environ, problems)
+@dataclass(frozen=True, slots=True)
+class _References:
+    """Puts secrets, and the URL of the database, where references to them stand.
 
+    What cannot be found is noted in `problems`, and an empty secret stands in for it.
+    """
 
-def _reference(
-    value: object, path: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
-) -> object:
-    if not isinstance(value, str):
-        return value
-    kind, _, name = value.partition(":")
-    if kind == "env" and name:
-        found = environ.get(name)
-        if not found:
-            problems.append(f"{'.'.join(path)}: the environment variable {name} is not set")
-            return Secret("")
-        return Secret(found)
-    if kind in ("file", "credential") and name:
-        return _from_file(kind, name, path, environ, problems)
-    return value
+    environ: Mapping[str, str]
+    problems: list[str]
 
+    def resolved(self, value: Any, path: tuple[str, ...] = ()) -> Any:
+        """The same document with secrets in it."""
+        if isinstance(value, dict):
+            return {key: self.resolved(inner, (*path, key)) for key, inner in value.items()}
+        if path == _DATABASE_URL:
+            url = self._found(value, path)
+            return value if url is None else url.reveal()
+        if not path or path[-1] not in _SECRET_KEYS:
+            return value
+        if isinstance(value, list):
+            return [self._secret(one, path) for one in value]
+        return self._secret(value, path)
 
-def _from_file(
-    kind: str, name: str, path: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
-) -> Secret:
-    file = Path(name)
-    if kind == "credential":
-        folder = environ.get("CREDENTIALS_DIRECTORY")
-        if not folder:
-            problems.append(
-                f"{'.'.join(path)}: credentials come from systemd (LoadCredential=); "
-                "CREDENTIALS_DIRECTORY is not set"
-            )
-            return Secret("")
-        file = Path(folder) / name
-    try:
-        found = file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        problems.append(f"{'.'.join(path)}: the file {file} cannot be read")
+    def _secret(self, value: object, path: tuple[str, ...]) -> Secret:
+        found = self._found(value, path)
+        return self._missing(path, _BY_REFERENCE) if found is None else found
+
+    def _found(self, value: object, path: tuple[str, ...]) -> Secret | None:
+        """What `value` refers to; None when it is no reference."""
+        kind, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if not name:
+            return None
+        if kind == "env":
+            found = self.environ.get(name)
+            missing = f"the environment variable {name} is not set"
+            return Secret(found) if found else self._missing(path, missing)
+        if kind == "file":
+            return self._read(Path(name), path)
+        if kind == "credential":
+            folder = self.environ.get("CREDENTIALS_DIRECTORY")
+            missing = "CREDENTIALS_DIRECTORY is not set; systemd does it for LoadCredential="
+            return self._read(Path(folder, name), path) if folder else self._missing(path, missing)
+        return None
+
+    def _read(self, file: Path, path: tuple[str, ...]) -> Secret:
+        try:
+            found = file.read_text("utf-8").strip()
+        except (OSError, ValueError):
+            return self._missing(path, f"the file {file} cannot be read as UTF-8 text")
+        return Secret(found) if found else self._missing(path, f"the file {file} is empty")
+
+    def _missing(self, path: tuple[str, ...], reason: str) -> Secret:
+        self.problems.append(f"{'.'.join(path)}: {reason}")
         return Secret("")
-    if not found:
-        problems.append(f"{'.'.join(path)}: the file {file} is empty")
-    return Secret(found)
 
 
 def _secrets_in(value: object) -> Iterator[Secret]:
@@ -477,17 +514,14 @@ def _secrets_in(value: object) -> Iterator[Secret]:
 
 # -- problems -------------------------------------------------------------------------------------
 
-_KEYS: Mapping[str, type[BaseModel]] = {
-    "": Settings,
-    "server": Server,
-    "database": DatabaseSettings,
-    "log": Log,
-    "limits": LimitsSettings,
-    "providers": Provider,
-    "agents": Agent,
-    "telegram": Telegram,
-    "webhooks": Webhook,
-    "tasks": Task,
+_WANTED = {
+    "bool_type": "write true or false",
+    "dict_type": "write a table",
+    "frozen_set_type": "write a list, in brackets",
+    "int_type": "write a whole number",
+    "model_type": "write a table",
+    "string_type": "write a text, in quotes",
+    "tuple_type": "write a list, in brackets",
 }
 
 
@@ -498,7 +532,7 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{path}: unknown key{_hint(where)}"
     if error["type"] == "missing":
         return f"{path}: is missing; it has no default"
-    text = error["msg"]
+    text = _WANTED.get(error["type"], error["msg"].replace("Input should", "must"))
     # Checks of a whole section name the key themselves.
     if error["type"] == "config" and (named := re.match(r"([a-z_]+): ", text)):
         return f"{path}.{named[1]}: {text[named.end() :]}"
@@ -506,45 +540,115 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def _hint(where: tuple[str, ...]) -> str:
-    model = _KEYS.get(where[0] if len(where) > 1 else "")
-    if where[-2:-1] == ("limits",) and len(where) > 2:
-        model = AgentLimits
+    import difflib
+
+    model = _model_at(where[:-1])
     known = list(model.model_fields) if model else []
     close = difflib.get_close_matches(where[-1], known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are: {', '.join(known)}" if known else "; take it out"
 
 
-def _across(settings: Settings) -> list[str]:
-    """Problems between sections."""
-    problems = []
-    if not settings.server.loopback and not settings.server.tokens:
+def _model_at(where: Iterable[str]) -> type[BaseModel] | None:
+    """The model of the table at a path of the file."""
+    annotation: Any = Settings
+    for part in where:
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+            continue
+        model = _model_in(annotation)
+        if model is None or part not in model.model_fields:
+            return None
+        annotation = model.model_fields[part].annotation
+    return _model_in(annotation)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
+
+
+def _across(document: Mapping[str, Any]) -> list[str]:
+    """Problems between sections.
+
+    Looks at what the file says, not at models: it must tell them also when a section is broken.
+    """
+    problems = _names(document) + _providers_known(document)
+    server, database = _table(document, "server"), _table(document, "database")
+    if not _is_loopback(str(server.get("host", "127.0.0.1"))) and not server.get("tokens"):
         problems.append(
             "server.tokens: host is not a loopback address, so the API needs a token; "
             'set tokens = ["env:NAME"]'
         )
-    for name, agent in settings.agents.items():
-        problems += _known(f"agents.{name}.provider", agent.provider, settings.providers)
-    rung: list[tuple[str, str, Deliver | None]] = [
-        (f"webhooks.{name}", one.agent, one.deliver) for name, one in settings.webhooks.items()
-    ]
-    rung += [(f"tasks.{name}", one.agent, one.deliver) for name, one in settings.tasks.items()]
-    for path, agent_name, deliver in rung:
-        problems += _known(f"{path}.agent", agent_name, settings.agents)
-        if deliver is not None and deliver.telegram is not None and settings.telegram is None:
-            problems.append(f"{path}.deliver.telegram: there is no [telegram] section")
-    telegram = settings.telegram
-    if telegram is not None:
-        problems += _known("telegram.agent", telegram.agent, settings.agents)
-        public = settings.server.public_url or ""
-        if telegram.mode == "webhook" and not public.startswith("https://"):
-            problems.append(
-                'server.public_url: mode = "webhook" needs the https:// address '
-                "under which Telegram reaches this service"
-            )
+    if _has_password(database.get("url")):
+        problems.append(
+            'database.url: must not hold a password; write url = "env:NAME" for the whole URL, '
+            "or leave the password to PGPASSWORD or ~/.pgpass"
+        )
+    agents = document.get("agents", {"assistant": None})
+    for section in ("webhooks", "tasks"):
+        for name, one in _tables(document, section):
+            path = f"{section}.{name}"
+            problems += _known(f"{path}.agent", one.get("agent"), agents)
+            if "telegram" in _table(one, "deliver") and "telegram" not in document:
+                problems.append(
+                    f"{path}.deliver.telegram: there is no [telegram] section; add one with token "
+                    "and agent"
+                )
+    telegram = _table(document, "telegram")
+    problems += _known("telegram.agent", telegram.get("agent"), agents)
+    public = str(server.get("public_url", ""))
+    if telegram.get("mode") == "webhook" and not public.startswith("https://"):
+        problems.append(
+            'server.public_url: mode = "webhook" needs the https:// address '
+            "under which Telegram reaches this service"
+        )
     return problems
 
 
-def _known(path: str, name: str, among: Mapping[str, object]) -> list[str]:
-    if name in among:
+def _names(document: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{section}: the name {name!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with "
+        "a letter or digit"
+        for section in ("providers", "agents", "webhooks", "tasks")
+        for name in _table(document, section)
+        if not _NAME.fullmatch(name)
+    ]
+
+
+def _providers_known(document: Mapping[str, Any]) -> list[str]:
+    providers = document.get("providers", {"offline": None})
+    if "agents" not in document and isinstance(providers, dict) and "offline" not in providers:
+        return ["agents: there is none; write [agents.NAME] with one of your providers and a model"]
+    return [
+        problem
+        for name, agent in _tables(document, "agents")
+        for problem in _known(f"agents.{name}.provider", agent.get("provider"), providers)
+    ]
+
+
+def _known(path: str, name: object, among: object) -> list[str]:
+    if not isinstance(name, str) or not isinstance(among, dict) or name in among:
         return []
     return [f"{path}: there is no {name!r}; there are: {', '.join(sorted(among)) or 'none'}"]
+
+
+def _has_password(url: object) -> bool:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        return False
+    return parts is not None and bool(parts.password or "password=" in parts.query)
+
+
+def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The table under `key`; empty when there is none, or something else."""
+    inner = table.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _tables(table: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(name, one) for name, one in _table(table, key).items() if isinstance(one, dict)]

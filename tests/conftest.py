@@ -26,6 +26,15 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The folder of a running server's socket; the server has a migrated database `template`."""
+    with postgres.server() as folder:
+        asyncio.run(_execute(folder, "CREATE DATABASE template"))
+        asyncio.run(_migrate(postgres.url(folder, "template")))
+        yield folder
+
+
 @pytest.fixture
 def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     """An empty database in a file of its own."""
@@ -34,21 +43,14 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """A running server with a migrated database called `template`."""
-    with postgres.server() as folder:
-        asyncio.run(_create(folder, "template", "template1"))
-        asyncio.run(_migrate(postgres.url(folder, "template")))
-        yield folder
-
-
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> str:
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """An empty database on the server of this run."""
     name = f"test_{next(_numbers)}"
-    asyncio.run(_create(postgresql_server, name, "template"))
-    return postgres.url(postgresql_server, name)
+    create = f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy"
+    asyncio.run(_execute(postgresql_server, create))
+    yield postgres.url(postgresql_server, name)
+    asyncio.run(_execute(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -74,9 +76,9 @@ async def _migrate(url: str) -> None:
     await database.close()
 
 
-async def _create(folder: str, name: str, template: str) -> None:
+async def _execute(folder: str, statement: str) -> None:
     connection = await asyncpg.connect(host=folder, user="postgres", database="postgres")
     try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        await connection.execute(statement)
     finally:
         await connection.close()

@@ -78,11 +78,18 @@ def thoughts(*texts: str, name: str = "reasoning_content") -> list[bytes]:
     return [chunk({name: text}) for text in texts]
 
 
-def call(name: str, *arguments: str, place: int = 0, id: str | None = None) -> list[bytes]:
+def signed_thoughts(text: str, signature: str) -> list[bytes]:
+    """A thought as routers pass it on: it has to come back unchanged."""
+    kind = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
+    details = [{**kind, "text": text}, {**kind, "text": "", "signature": signature}]
+    return [chunk({"reasoning": one["text"], "reasoning_details": [one]}) for one in details]
+
+
+def call(name: str, *arguments: str, place: int = 0) -> list[bytes]:
     """A tool call whose arguments come in pieces."""
     start = {
         "index": place,
-        "id": id or f"call_{place}",
+        "id": f"call_{place}",
         "type": "function",
         "function": {"name": name, "arguments": ""},
     }
@@ -138,6 +145,13 @@ class OpenAIServer:
         self.scripts = list(scripts)
         self.requests.clear()
         self.headers.clear()
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected now."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return len(self._runner.server.connections)
 
     @property
     def messages(self) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from handlers.console.shapes import message_json, occurrence_json, session_json, task_json
 from handlers.http import (
     BodyLimits,
     HttpProblem,
@@ -31,7 +32,6 @@ from service.core.model import (
     Accepted,
     Binding,
     Channel,
-    Message,
     Refusal,
     RefusalReason,
     Ring,
@@ -40,20 +40,21 @@ from service.core.model import (
     TurnId,
 )
 from service.core.states import DeliveryState, InboxState
+from service.core.text import clean
 from service.engine.controls import Controls
 from service.engine.feed import Feed
 from service.engine.intake import Intake
-from service.engine.results import Results
+from service.engine.results import Result, Results
 from service.engine.scheduler import Scheduler, TaskView
 from service.store import deliveries, inbox, sessions, tokens
 from service.store.database import Database
 from service.store.ids import new_id
-from service.store.occurrences import Occurrence
 from service.store.sessions import NewSession, Session
 
 _MOST = 200
 _LONGEST_WAIT = timedelta(seconds=60)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_ID = re.compile(r"[0-9a-f-]{36}")
 _LONGEST_TEXT = 200_000
 _REFUSED: Mapping[RefusalReason, tuple[int, str]] = {
     RefusalReason.QUEUE_FULL: (429, "Too many requests"),
@@ -62,6 +63,7 @@ _REFUSED: Mapping[RefusalReason, tuple[int, str]] = {
     RefusalReason.DRAINING: (503, "Service unavailable"),
     RefusalReason.UNKNOWN: (404, "Not found"),
 }
+_RETRY_AFTER = {429: "10", 503: "5"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -104,14 +106,21 @@ class Api:
             for method, path, handler in table
         ]
 
-    async def _authorised(self, handler: Handler, request: web.Request) -> web.StreamResponse:
+    async def require_operator(self, request: web.Request) -> None:
+        """Raise HttpProblem 401 unless the request shows an operator's token."""
         token = bearer(request)
         principal = identify(token, tokens=self.operator_tokens)
         if token is not None and await self._was_issued(token):
             principal = Operator()
         if authorise(principal, allow=()) is not None:
-            detail = "send an operator's token: Authorization: Bearer …; make one: ringback token"
+            detail = (
+                "send an operator's token: Authorization: Bearer …; "
+                "make one: ringback token create NAME"
+            )
             raise HttpProblem(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+
+    async def _authorised(self, handler: Handler, request: web.Request) -> web.StreamResponse:
+        await self.require_operator(request)
         return await handler(request)
 
     async def _was_issued(self, token: str) -> bool:
@@ -126,7 +135,7 @@ class Api:
         """Sessions, the most recently active first."""
         limit = query_number(request, "limit", default=50, most=_MOST)
         found = await self.database.read(sessions.newest, limit=limit)
-        return web.json_response({"sessions": [_session(one) for one in found]})
+        return web.json_response({"sessions": [session_json(one) for one in found]})
 
     async def make_session(self, request: web.Request) -> web.Response:
         """Get the session with a key, or make it: 200 or 201."""
@@ -148,11 +157,11 @@ class Api:
         found = await self.database.read(sessions.by_key, f"api:{key}")
         if found is None:
             raise HttpProblem(409, "Conflict", "the session was just removed; try again")
-        return web.json_response(_session(found), status=201 if made else 200)
+        return web.json_response(session_json(found), status=201 if made else 200)
 
     async def one_session(self, request: web.Request) -> web.Response:
         """One session."""
-        return web.json_response(_session(await self._session(request)))
+        return web.json_response(session_json(await self._session(request)))
 
     async def messages(self, request: web.Request) -> web.Response:
         """Messages of a session after a number, oldest first."""
@@ -161,11 +170,11 @@ class Api:
         found = await self.database.read(
             sessions.history, session.id, after=cursor(request), limit=limit
         )
-        return web.json_response({"messages": [_message(one) for one in found]})
+        return web.json_response({"messages": [message_json(one) for one in found]})
 
     async def send(self, request: web.Request) -> web.StreamResponse:
         """Ring: 202 with the turn, or its events when asked for an event stream."""
-        session = SessionId(request.match_info["session"])
+        session = _session_id(request)
         text = _text(await self._object(request), "text", most=_LONGEST_TEXT)
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
@@ -174,44 +183,77 @@ class Api:
             Ring(
                 channel=Channel.CONSOLE,
                 source="api",
-                event_key=f"key:{key}" if key else str(uuid.uuid4()),
+                # Of this session only: elsewhere the same key and text is another message.
+                event_key=f"key:{session}:{key}" if key else str(uuid.uuid4()),
                 text=text,
                 binding=next(iter(self.agents.values())),
                 author="operator",
                 session=session,
-                body=text.encode("utf-8", "surrogatepass"),
+                body=text.encode(),
                 strict_body=key is not None,
             )
         )
         if isinstance(outcome, Refusal):
             return _refused(outcome)
         if accepts_events(request):
-            following = self.feed.follow(
-                outcome.session, after=outcome.number - 1, turn=outcome.turn
-            )
-            return await stream_events(request, following)
+            return await self._stream(request, outcome)
         wait = preferred_wait(request, _LONGEST_WAIT)
-        if wait is not None:
-            result = await self.results.wait(outcome.turn, timeout=wait)
-            if result is not None and result.final:
-                return web.json_response(result.as_json())
-        return _receipt(outcome)
+        if wait is None:
+            return _receipt(outcome)
+        applied = {"Preference-Applied": f"wait={int(wait.total_seconds())}"}
+        result = await self.results.wait(outcome.turn, timeout=wait)
+        if result is not None and result.final:
+            return web.json_response(result.as_json(), headers=applied)
+        return _receipt(outcome, applied)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A session's events as SSE, live and without end; with `turn` only that turn's."""
         session = await self._session(request)
         after = cursor(request)
-        turn = TurnId(request.query["turn"]) if "turn" in request.query else None
-        if turn is not None:
-            result = await self.results.get(turn)
-            if result is None or result.turn.session != session.id:
-                raise HttpProblem(404, "Not found", "the session has no such turn")
-            if result.last_number is not None and after >= result.last_number:
-                return web.Response(status=204)
-            after = max(after, result.turn.number - 2)
+        if "turn" in request.query:
+            result = await self._turn_of(session, request.query["turn"])
+            return await self._follow(request, result, after=after)
+        if after > session.last_event:
+            raise _no_event("session")
         if after < await self.feed.pruned_to(session.id):
-            raise HttpProblem(410, "Gone", "these events are pruned; read the messages instead")
-        return await stream_events(request, self.feed.follow(session.id, after=after, turn=turn))
+            raise _pruned()
+        return await stream_events(request, self.feed.follow(session.id, after=after))
+
+    async def _stream(self, request: web.Request, accepted: Accepted) -> web.StreamResponse:
+        """The reply as it is produced; a repeat may say how far it has read the first time."""
+        headers = _names(accepted)
+        if not accepted.duplicate:
+            following = self.feed.follow(
+                accepted.session, after=accepted.number - 1, turn=accepted.turn
+            )
+            return await stream_events(request, following, headers=headers)
+        result = await self.results.get(accepted.turn)
+        if result is None:
+            raise HttpProblem(410, "Gone", "the turn of this message was removed")
+        return await self._follow(request, result, after=cursor(request), headers=headers)
+
+    async def _follow(
+        self,
+        request: web.Request,
+        result: Result,
+        *,
+        after: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> web.StreamResponse:
+        """Stream a turn's events after a number: 204 after the end, 410 when the place is gone."""
+        turn = result.turn
+        # The turn's own events begin with its message, one before turn.queued.
+        after = max(after, turn.number - 2)
+        # Before the end is looked for: of a pruned turn the last number is not known any more.
+        if after < await self.feed.pruned_to(turn.session):
+            raise _pruned()
+        if result.last_number is not None and after >= result.last_number:
+            return web.Response(status=204, headers=headers)
+        if after > await self.feed.newest(turn.session, turn.id):
+            # Nothing would ever come, not even the end.
+            raise _no_event("turn")
+        following = self.feed.follow(turn.session, after=after, turn=turn.id)
+        return await stream_events(request, following, headers=headers)
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop what runs and what waits in a session."""
@@ -226,7 +268,8 @@ class Api:
         """One turn's result; `wait` waits for its end."""
         most = int(_LONGEST_WAIT.total_seconds())
         wait = timedelta(seconds=query_number(request, "wait", default=0, most=most))
-        result = await self.results.wait(TurnId(request.match_info["turn"]), timeout=wait)
+        turn = request.match_info["turn"]
+        result = await self.results.wait(TurnId(turn), timeout=wait) if _is_id(turn) else None
         if result is None:
             raise HttpProblem(404, "Not found", "there is no such turn")
         return web.json_response(result.as_json())
@@ -244,11 +287,11 @@ class Api:
     async def list_tasks(self, _request: web.Request) -> web.Response:
         """The configured tasks with their next instant and last occurrence."""
         found = await self.scheduler.tasks()
-        return web.json_response({"tasks": [_task(one) for one in found]})
+        return web.json_response({"tasks": [task_json(one) for one in found]})
 
     async def one_task(self, request: web.Request) -> web.Response:
         """One task."""
-        return web.json_response(_task(await self._task(request)))
+        return web.json_response(task_json(await self._task(request)))
 
     async def run_task(self, request: web.Request) -> web.Response:
         """Run a task now."""
@@ -260,7 +303,7 @@ class Api:
         view = await self._task(request)
         limit = query_number(request, "limit", default=50, most=_MOST)
         found = await self.scheduler.occurrences(view.task.name, limit=limit)
-        return web.json_response({"occurrences": [_occurrence(one) for one in found]})
+        return web.json_response({"occurrences": [occurrence_json(one) for one in found]})
 
     # -- what went wrong ---------------------------------------------------------------------
 
@@ -287,10 +330,16 @@ class Api:
         return value
 
     async def _session(self, request: web.Request) -> Session:
-        found = await self.database.read(sessions.get, SessionId(request.match_info["session"]))
+        found = await self.database.read(sessions.get, _session_id(request))
         if found is None:
-            raise HttpProblem(404, "Not found", "there is no such session")
+            raise _no_session()
         return found
+
+    async def _turn_of(self, session: Session, turn: str) -> Result:
+        result = await self.results.get(TurnId(turn)) if _is_id(turn) else None
+        if result is None or result.turn.session != session.id:
+            raise HttpProblem(404, "Not found", "the session has no such turn")
+        return result
 
     async def _task(self, request: web.Request) -> TaskView:
         name = request.match_info["task"]
@@ -304,13 +353,37 @@ def _bad(detail: str) -> HttpProblem:
     return HttpProblem(400, "Bad request", detail)
 
 
+def _no_session() -> HttpProblem:
+    return HttpProblem(404, "Not found", "there is no such session")
+
+
+def _no_event(of: str) -> HttpProblem:
+    return _bad(f"Last-Event-ID and after: this {of} has no event of that number")
+
+
+def _pruned() -> HttpProblem:
+    return HttpProblem(410, "Gone", "these events are pruned; read the messages instead")
+
+
+def _is_id(given: str) -> bool:
+    # What cannot be an id must not reach the database: PostgreSQL refuses some characters.
+    return _ID.fullmatch(given) is not None
+
+
+def _session_id(request: web.Request) -> SessionId:
+    given = request.match_info["session"]
+    if not _is_id(given):
+        raise _no_session()
+    return SessionId(given)
+
+
 def _text(body: Mapping[str, Any], name: str, *, most: int) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value.strip():
         raise _bad(f"{name}: a text that is not empty is needed")
     if len(value) > most:
         raise _bad(f"{name}: at most {most} characters")
-    return value
+    return clean(value)
 
 
 def _choice(request: web.Request, name: str, states: type[StrEnum]) -> str | None:
@@ -323,10 +396,20 @@ def _choice(request: web.Request, name: str, states: type[StrEnum]) -> str | Non
 
 def _refused(refusal: Refusal) -> web.Response:
     status, title = _REFUSED.get(refusal.reason, (409, "Refused"))
-    return problem(status, title, refusal.detail, reason=refusal.reason.value)
+    retry = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
+    return problem(status, title, refusal.detail, headers=retry, reason=refusal.reason.value)
 
 
-def _receipt(accepted: Accepted) -> web.Response:
+def _names(accepted: Accepted) -> dict[str, str]:
+    """What a stream says in its headers, so that who was cut off finds the turn again."""
+    return {
+        "X-Ringback-Turn": accepted.turn,
+        "X-Ringback-Session": accepted.session,
+        "Location": f"/api/turns/{accepted.turn}",
+    }
+
+
+def _receipt(accepted: Accepted, headers: Mapping[str, str] | None = None) -> web.Response:
     status_url = f"/api/turns/{accepted.turn}"
     body = {
         "turn": accepted.turn,
@@ -338,66 +421,8 @@ def _receipt(accepted: Accepted) -> web.Response:
         f"?turn={accepted.turn}&after={accepted.number - 1}",
     }
     status = 200 if accepted.duplicate else 202
-    return web.json_response(body, status=status, headers={"Location": status_url})
-
-
-def _session(session: Session) -> dict[str, Any]:
-    return {
-        "session": session.id,
-        "key": session.key,
-        "agent": session.agent,
-        "title": session.title,
-        "source": session.source.value,
-        "origin": session.origin.value,
-        "sticky": session.sticky,
-        "archived": session.archived,
-        "last_event": session.last_event,
-        "created_at": _iso(session.created_at),
-        "active_at": _iso(session.active_at),
-    }
-
-
-def _message(message: Message) -> dict[str, Any]:
-    return {
-        "number": message.number,
-        "role": message.role.value,
-        "author": message.author,
-        "text": message.text,
-        "status": message.status,
-        "turn": message.turn,
-        "at": _iso(message.at),
-    }
-
-
-def _task(view: TaskView) -> dict[str, Any]:
-    task = view.task
-    return {
-        "task": task.name,
-        "cron": task.schedule.expression,
-        "timezone": task.schedule.zone.key,
-        "agent": task.binding.agent,
-        "prompt": task.prompt,
-        "enabled": task.enabled,
-        "next_at": _iso(view.next_at),
-        "last": _occurrence(view.last) if view.last else None,
-    }
-
-
-def _occurrence(one: Occurrence) -> dict[str, Any]:
-    return {
-        "occurrence": one.id,
-        "scheduled_at": _iso(one.scheduled_at),
-        "manual": one.manual,
-        "state": one.state.value,
-        "reason": one.reason,
-        "turn": one.turn,
-        "session": one.session,
-        "finished_at": _iso(one.finished_at),
-    }
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.isoformat().replace("+00:00", "Z") if at else None
+    headers = {"Location": status_url, **(headers or {})}
+    return web.json_response(body, status=status, headers=headers)
 
 
 def _now() -> datetime:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 
 import openai
 from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import (
     ModelResponse,
     ModelResponseStreamEvent,
@@ -15,7 +16,6 @@ from pydantic_ai.messages import (
     TextPartDelta,
     ThinkingPart,
     ThinkingPartDelta,
-    ToolCallPart,
 )
 from pydantic_ai.models.ollama import OllamaModel
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -68,12 +68,16 @@ class CompatibleProvider:
         self._client.project = None
         self._models: dict[str, CompatibleModel] = {}
         # The first model of a process loads tables for 0.2 s: at the start, not in somebody's turn.
-        self._chat_model("any")
+        self._chat_model("any/model")
 
     def model(self, name: str) -> CompatibleModel:
-        """One of its models."""
+        """One of its models. Raises ProviderRefused when it can have none of that name."""
         if name not in self._models:
-            self._models[name] = CompatibleModel(self._chat_model(name), self._failures)
+            try:
+                chat = self._chat_model(name)
+            except UserError as error:
+                raise self._failures.translate(error, model=name) from None
+            self._models[name] = CompatibleModel(chat, self._failures)
         return self._models[name]
 
     async def close(self) -> None:
@@ -123,15 +127,17 @@ class CompatibleModel:
             # Not chained: the client's own errors quote the provider, which may quote the key.
             raise self._failures.translate(error, model=self._model.model_name) from None
         self._check(response)
-        for call in _calls(response):
-            yield call
+        for part in response.tool_calls:
+            # As the model wrote it: what is wrong with it is for the tool to say.
+            written = part.args if isinstance(part.args, str) else part.args_as_json_str()
+            yield ToolCall(part.tool_call_id, part.tool_name, written or "{}")
         usage = Usage(response.usage.input_tokens, response.usage.output_tokens)
         yield Finished(usage, transcript.metadata(response))
 
     def _check(self, response: ModelResponse) -> None:
         """Raise unless the response is whole and says something."""
         name = self._failures.provider
-        if response.finish_reason == "error":
+        if (response.provider_details or {}).get("finish_reason") == "error":
             raise ProviderGone(f"The provider {name} failed in mid-answer.")
         if response.finish_reason == "content_filter":
             raise ProviderRefused(f"The provider {name} filtered the answer.")
@@ -151,9 +157,3 @@ def _delta(event: ModelResponseStreamEvent) -> TextDelta | ThinkingDelta | None:
             return ThinkingDelta(text)
         case _:
             return None
-
-
-def _calls(response: ModelResponse) -> Iterator[ToolCall]:
-    for part in response.parts:
-        if isinstance(part, ToolCallPart):
-            yield ToolCall(part.tool_call_id, part.tool_name, part.args_as_json_str())

@@ -71,12 +71,16 @@ class Failures:
             case ModelConnectionError():
                 return self._gone("cannot be reached, or broke off in mid-answer")
             case UserError():
-                return self._refused("cannot be given this request")
+                text = f"The provider {self.provider} cannot be asked for {model}. {error}"
+                return ProviderRefused(_shortened(text))
             case ModelAPIError() | UnexpectedModelBehavior():
                 return self._gone("sent an answer that is broken or breaks off", error)
             case _:
-                # Nobody foresaw it: a stream of nonsense, or a mistake of ours.
-                log.warning("agents.unreadable", provider=self.provider, exc_info=error)
+                # Nobody foresaw it: a stream of nonsense, or a mistake of ours. Its text may quote
+                # the answer, so that only who asks for debugging sees it.
+                kind = type(error).__name__
+                log.warning("agents.unreadable", provider=self.provider, error=kind)
+                log.debug("agents.unreadable", provider=self.provider, exc_info=error)
                 return self._gone("sent an answer that cannot be read")
 
     def _by_status(self, error: ModelHTTPError) -> ProviderError:

@@ -3,109 +3,166 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncGenerator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import timedelta
+from functools import cache
+from zoneinfo import available_timezones
 
 from service.core.model import Usage
-from service.errors import ProviderBusy, ProviderError, ProviderGone, ProviderRefused
-from service.ports import Finished, ModelEvent, Prompt, TextDelta, ThinkingDelta, ToolCall
+from service.errors import (
+    ProviderBusy,
+    ProviderError,
+    ProviderGone,
+    ProviderRefused,
+    ProviderTimeout,
+)
+from service.ports import Clock, Finished, ModelEvent, Prompt, TextDelta, ThinkingDelta, ToolCall
+
+Sleep = Callable[[float], Awaitable[None]]
 
 _SLOWLY = re.compile(r"\bslowly\b(?:\s+for\s+(\d{1,3})\s*s)?", re.IGNORECASE)
-_DICE = re.compile(r"\bdice\b", re.IGNORECASE)
-_TIME_IN = re.compile(r"\btime\b.*?\bin\s+([A-Z][\w/]+(?:\s[A-Z]\w+)?)")
+_DICE = re.compile(r"\b(?:(\d)\s+)?dice\b", re.IGNORECASE)
+_TIME_IN = re.compile(r"\btime\b.*?\bin\s+([\w/+-]+(?: [\w-]+)?)", re.IGNORECASE)
 _TIME = re.compile(r"\bwhat('s| is)? (the )?time\b|\btime is it\b", re.IGNORECASE)
-_CITIES = {
-    "tokyo": "Asia/Tokyo",
-    "berlin": "Europe/Berlin",
-    "london": "Europe/London",
-    "new york": "America/New_York",
-    "sydney": "Australia/Sydney",
-}
-_DEFAULT_SLOW = 5
+_THINK = re.compile(r"\bthink\b", re.IGNORECASE)
+_FAIL = re.compile(r"\bfail (?:with )?(busy|gone|refused|timeout|midway|silently)\b", re.IGNORECASE)
 _WORDS = re.compile(r"\S+\s*")
+_DEFAULT_SLOW = 5
+_SLOWEST = 600
 
 
 class OfflineModel:
-    """Echoes in Markdown, tells the time, rolls dice, and fails when asked to.
+    """Echoes in Markdown, remembers, tells the time, calls tools, and fails when asked to.
 
-    What it understands: "slowly" or "slowly for 10 s" spreads the answer over time; "dice" and
-    "time in Tokyo" call a tool, when the agent has it; "think" thinks aloud first; "fail busy",
-    "fail gone", "fail refused" and "fail midway" end in that provider error.
+    What it understands, anywhere in the newest message:
+
+    - "slowly" or "slowly for 10 seconds" spreads the answer over that time;
+    - "what time is it" tells the time in UTC;
+    - "roll a dice", "roll 3 dice" and "what time is it in Tokyo" call the tools `dice` and `clock`,
+      when the agent has them;
+    - "think" thinks aloud first;
+    - "fail refused", "fail busy", "fail gone" and "fail timeout" end in that provider error at
+      once, "fail midway" breaks off in the middle of the answer, "fail silently" says nothing
+      until the agent's limits end it.
+
+    Everything else comes back as a quotation, with the number of messages before it.
     """
+
+    def __init__(self, clock: Clock, *, sleep: Sleep = asyncio.sleep) -> None:
+        self._clock = clock
+        self._sleep = sleep
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         """Yield the answer word by word; at once unless it is to be slow."""
         asked = prompt.history[-1].text if prompt.history else ""
-        if error := _failure(asked):
-            raise error
-        if (call := _tool_call(asked, prompt)) is not None:
-            yield TextDelta("Let me see. ")
-            yield call
-            yield Finished(Usage(len(asked.split()), 3))
-            return
-        if re.search(r"\bthink\b", asked, re.IGNORECASE):
-            yield ThinkingDelta("They want an echo. I will echo.")
-        words = list(_words(_answer(asked, prompt)))
-        pause = _pause(asked, len(words))
+        failure = match[1].lower() if (match := _FAIL.search(asked)) else None
+        if failure == "silently":
+            await asyncio.Event().wait()
+        if failure in _ERRORS:
+            raise _ERRORS[failure]()
+        if _THINK.search(asked):
+            yield ThinkingDelta("They want an echo. ")
+            yield ThinkingDelta("I will echo.")
+        calls = _calls(asked, prompt)
+        words = _WORDS.findall("Let me see." if calls else self._answer(asked, prompt))
+        pause = 0.0 if calls else _pause(asked, len(words))
         for place, word in enumerate(words):
-            if "fail midway" in asked.lower() and place == len(words) // 2:
+            if failure == "midway" and place >= len(words) // 2:
                 raise ProviderGone("The offline provider broke off, as you asked.")
             if pause:
-                await asyncio.sleep(pause)
+                await self._sleep(pause)
             yield TextDelta(word)
-        yield Finished(Usage(len(asked.split()), len(words)))
+        for call in calls:
+            yield call
+        yield Finished(Usage(_count(prompt), len(words) + len(calls)))
+
+    def _answer(self, asked: str, prompt: Prompt) -> str:
+        if prompt.steps:
+            return _after_tools(prompt)
+        if _TIME.search(asked):
+            now = self._clock.now()
+            return f"It is **{now:%H:%M}** UTC on {now:%A, %d %B %Y}."
+        quoted = "\n".join(f"> {line}" for line in asked.strip().splitlines())
+        return (
+            f"You said:\n\n{quoted}\n\n{_remembered(prompt)} I am the **offline** agent: "
+            "I need no key and no network. Ask me for the *time*, to roll a `dice`, "
+            "or to answer *slowly*."
+        )
 
 
-def _failure(asked: str) -> ProviderError | None:
-    match re.search(r"\bfail (busy|gone|refused)\b", asked, re.IGNORECASE):
-        case re.Match() as match:
-            kind = match[1].lower()
-        case _:
-            return None
-    if kind == "busy":
-        return ProviderBusy("The offline provider is busy, as you asked.", timedelta(seconds=1))
-    if kind == "gone":
-        return ProviderGone("The offline provider is gone, as you asked.")
+def _refused() -> ProviderError:
     return ProviderRefused("The offline provider refused, as you asked.")
 
 
-def _tool_call(asked: str, prompt: Prompt) -> ToolCall | None:
-    """The one tool call the question asks for, unless it was made already."""
+def _busy() -> ProviderError:
+    return ProviderBusy("The offline provider is busy, as you asked.", timedelta(seconds=1))
+
+
+def _gone() -> ProviderError:
+    return ProviderGone("The offline provider is gone, as you asked.")
+
+
+def _timeout() -> ProviderError:
+    return ProviderTimeout("The offline provider took too long, as you asked.")
+
+
+_ERRORS = {"refused": _refused, "busy": _busy, "gone": _gone, "timeout": _timeout}
+
+
+def _calls(asked: str, prompt: Prompt) -> Sequence[ToolCall]:
+    """The tool calls the question asks for, unless they were made already."""
     offered = {spec.name for spec in prompt.tools}
     if prompt.steps:
-        return None
-    if _DICE.search(asked) and "dice" in offered:
-        return ToolCall("call-dice", "dice", "{}")
-    if (place := _TIME_IN.search(asked)) and "clock" in offered:
-        zone = _CITIES.get(place[1].lower(), place[1])
-        return ToolCall("call-clock", "clock", f'{{"zone": "{zone}"}}')
-    return None
+        return ()
+    if (dice := _DICE.search(asked)) and "dice" in offered:
+        return [ToolCall(f"call-{n}", "dice", "{}") for n in range(int(dice[1] or 1))]
+    place = _TIME_IN.search(asked)
+    if place and "clock" in offered and (zone := _zone(place[1])):
+        return [ToolCall("call-0", "clock", json.dumps({"zone": zone}))]
+    return ()
 
 
-def _answer(asked: str, prompt: Prompt) -> str:
-    if prompt.steps:
-        results = ", ".join(f"**{one.text}**" for one in prompt.steps[-1].results)
-        return f"The tool says {results}."
-    if _TIME.search(asked):
-        return f"It is **{datetime.now(UTC):%H:%M}** UTC on {datetime.now(UTC):%A, %d %B %Y}."
+def _zone(place: str) -> str | None:
+    """The zone of a city, also when another word follows; any other name is for the tool to say."""
+    first = place.partition(" ")[0]
+    zones = _zones()
+    known = zones.get(place.lower()) or zones.get(first.lower())
+    return known or (first if first[0].isupper() else None)
+
+
+@cache
+def _zones() -> dict[str, str]:
+    """Zone names by themselves and by their city, in small letters."""
+    names = sorted(available_timezones())
+    cities = {name.rpartition("/")[2].replace("_", " ").lower(): name for name in names}
+    return cities | {name.lower(): name for name in names}
+
+
+def _after_tools(prompt: Prompt) -> str:
+    results = prompt.steps[-1].results
+    told = ", ".join(f"**{one.text}**" for one in results if not one.failed)
+    failed = ", ".join(f"**{one.text}**" for one in results if one.failed)
+    said = [f"The tool says {told}." if told else "", f"It failed: {failed}" if failed else ""]
+    return " ".join(one for one in said if one)
+
+
+def _remembered(prompt: Prompt) -> str:
     earlier = sum(said.role == "user" for said in prompt.history) - 1
-    before = {0: "This is your first message here.", 1: "You wrote once before."}
-    remembered = before.get(earlier, f"You wrote {earlier} times before.")
-    quoted = "\n".join(f"> {line}" for line in asked.strip().splitlines())
-    return (
-        f"You said:\n\n{quoted}\n\n{remembered} I am the **offline** agent: "
-        "I need no key and no network. Ask me for the *time*, to roll a `dice`, "
-        "or to answer *slowly*."
-    )
+    if earlier <= 0:
+        return "This is your first message here."
+    return "You wrote once before." if earlier == 1 else f"You wrote {earlier} times before."
 
 
 def _pause(asked: str, words: int) -> float:
     match = _SLOWLY.search(asked)
     if match is None or words == 0:
         return 0.0
-    return min(int(match[1] or _DEFAULT_SLOW), 600) / words
+    return min(int(match[1] or _DEFAULT_SLOW), _SLOWEST) / words
 
 
-def _words(text: str) -> Iterator[str]:
-    return (match[0] for match in _WORDS.finditer(text))
+def _count(prompt: Prompt) -> int:
+    """Words of the whole prompt, as tokens."""
+    said = sum(len(one.text.split()) for one in prompt.history)
+    return said + len(prompt.system.split())

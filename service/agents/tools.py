@@ -20,6 +20,7 @@ from service.ports import ToolCall, ToolResult, ToolSpec
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _LONGEST_RESULT = 50_000
+_LONGEST_PROBLEM = 500
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,11 @@ class Tool:
     def _arguments(self, text: str) -> Mapping[str, Any]:
         try:
             arguments = json.loads(text or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"The arguments are not JSON: {error}. Call it again.") from error
-        problems = [
-            f"{'.'.join(str(part) for part in error.absolute_path) or 'arguments'}: {error.message}"
-            for error in self._validator.iter_errors(arguments)
-        ]
+        problems = sorted(_problem(error) for error in self._validator.iter_errors(arguments))
         if problems:
-            raise BadInput("Invalid arguments. " + "; ".join(sorted(problems)) + ". Call it again.")
+            raise BadInput("Invalid arguments. " + "; ".join(problems) + ". Call it again.")
         checked: Mapping[str, Any] = arguments
         return checked
 
@@ -77,7 +75,13 @@ async def run(call: ToolCall, tools: Mapping[str, Tool]) -> ToolResult:
 
 
 def _failed(call: ToolCall, text: str) -> ToolResult:
-    return ToolResult(call.id, call.tool, text, failed=True)
+    return ToolResult(call.id, call.tool, text[:_LONGEST_RESULT], failed=True)
+
+
+def _problem(error: Any) -> str:
+    """Where in the arguments it is, and what is wrong there; the message quotes what was given."""
+    path = ".".join(str(part) for part in error.absolute_path)
+    return f"{path or 'arguments'}: {error.message[:_LONGEST_PROBLEM]}"
 
 
 def _clock(zone: str = "UTC") -> str:
@@ -91,8 +95,9 @@ def _clock(zone: str = "UTC") -> str:
     return f"{now:%A, %d %B %Y, %H:%M} in {zone} ({offset})"
 
 
-def _dice(sides: int = 6) -> str:
-    return str(secrets.randbelow(sides) + 1)
+def _dice(sides: float = 6) -> str:
+    # To JSON Schema 6.0 is an integer, too.
+    return str(secrets.randbelow(int(sides)) + 1)
 
 
 BUILT_IN: Mapping[str, Tool] = {

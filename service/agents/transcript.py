@@ -53,11 +53,14 @@ def parameters(prompt: Prompt) -> ModelRequestParameters:
 
 
 def metadata(response: ModelResponse) -> Mapping[str, Any]:
-    """What words and tool calls cannot carry: signatures, ids, thoughts the provider wants back."""
-    if all(_is_plain(part) for part in response.parts):
+    """What words and tool calls cannot carry: signatures, ids, thoughts the provider wants back.
+
+    Nothing for a response without tool calls: the model never sees that one as it was.
+    """
+    if not response.tool_calls or all(_is_plain(part) for part in response.parts):
         return {}
-    [dumped] = ModelMessagesTypeAdapter.dump_python([response], mode="json")
-    return {"response": {key: dumped[key] for key in _KEPT if dumped.get(key) is not None}}
+    [dumped] = ModelMessagesTypeAdapter.dump_python([response], mode="json", exclude_none=True)
+    return {"response": {key: dumped[key] for key in _KEPT if key in dumped}}
 
 
 def _said(said: Said) -> ModelMessage:

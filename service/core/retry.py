@@ -39,8 +39,9 @@ def after_failure(
 ) -> Retry | GiveUp:
     """Decide after attempt number `attempt` (from 1) failed.
 
-    A pause the channel asked for is kept to the second and spends no attempt of the schedule's
-    patience. The jitter depends on `seed` and attempt only, so that a rescue decides the same.
+    A chat's pause is kept to the second: people wait. A callback comes when its receiver asked for
+    it, but not before the schedule, so that short pauses do not use up three days of patience. The
+    jitter depends on `seed` and attempt only, so that a rescue decides the same.
     """
     if error.permanent:
         return GiveUp(str(error))
@@ -48,9 +49,10 @@ def after_failure(
     if attempt > len(pauses):
         return GiveUp(f"given up after {attempt} attempts: {error}")
     pause = timedelta(seconds=pauses[attempt - 1] * _spread(seed, attempt))
-    if isinstance(error, ChannelBusy):
-        return Retry(now + max(error.retry_after, timedelta()))
-    return Retry(now + pause)
+    if not isinstance(error, ChannelBusy):
+        return Retry(now + pause)
+    asked = max(error.retry_after, timedelta())
+    return Retry(now + (asked if channel is Channel.TELEGRAM else max(asked, pause)))
 
 
 def _spread(seed: str, attempt: int) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from croniter import croniter
@@ -33,7 +34,8 @@ _PART = re.compile(r"(?:(\*)|([0-9]+|[a-z]{3})(?:-([0-9]+|[a-z]{3}))?)(?:/([0-9]
 _LONGEST = 255
 # 29 February is at most eight years away: 1900 and 2100 are no leap years.
 _YEARS = 9
-_DAY = timedelta(days=1)
+# Two changes of a zone that cancel each other out are never less than six days apart.
+_PROBE = timedelta(days=5)
 _MOMENT = timedelta(microseconds=1)
 _SOME_DAY = datetime(2024, 1, 1)  # noqa: DTZ001 - wall-clock time has no zone
 # Missed instants are listed one by one up to here.
@@ -141,8 +143,8 @@ def missed(schedule: Schedule, *, since: datetime, now: datetime, window: timede
     The most recent one runs when it is at most `window` old; the others are listed as skipped, up
     to 1000 of them, and the reason says when there were more.
     """
-    last = schedule.latest(now, window=max(window, _MOMENT * 2)) or since
-    # At the very instant the window may be nothing at all.
+    # The moment more makes both ends count: at the very instant a window of nothing is enough.
+    last = schedule.latest(now, window=window + _MOMENT) or since
     run = last if now - last <= window and last >= since else None
     skipped: list[datetime] = []
     due = since
@@ -189,13 +191,15 @@ def _checked_part(place: int, part: str) -> str:
     if star:
         return part
     low, high = _number(where, place, first), _number(where, place, last or first)
-    if place == 4 and last and high == 0:
+    if place == 4 and high == 0 and low > 0:
         high = 7  # Sunday ends a week as well as it begins one
     if low > high:
         raise BadInput(f"{where}: {part!r} runs backwards; write two ranges with a comma")
     if step is not None and last is None:
         raise BadInput(f"{where}: {part!r} has two readings; write {first}-{{end}}/{step}")
-    span = f"{low}-{high}" if last else f"{low}"
+    if low == high:
+        return f"{low}"  # croniter takes a range of one for the whole cycle
+    span = f"{low}-{high}"
     return span if step is None else f"{span}/{step}"
 
 
@@ -218,12 +222,16 @@ def _number(where: str, place: int, word: str) -> int:
 def _next_wall(expression: str, wall: datetime) -> datetime | None:
     """The first match after a wall-clock time without a zone; None when there is none in years."""
     try:
-        found: datetime = croniter(expression, wall, max_years_between_matches=_YEARS).get_next(
-            datetime
-        )
+        # A copy, because asking moves it on.
+        found: datetime = copy(_compiled(expression)).get_next(datetime, start_time=wall)
     except ValueError:  # croniter's own errors are ValueErrors
         return None
     return found
+
+
+@lru_cache(maxsize=256)
+def _compiled(expression: str) -> croniter:
+    return croniter(expression, _SOME_DAY, max_years_between_matches=_YEARS)
 
 
 def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
@@ -235,7 +243,7 @@ def _first_change(zone: ZoneInfo, after: datetime, until: datetime) -> datetime 
     before = after
     offset = _offset(zone, after)
     while before < until:
-        probe = min(before + _DAY, until)
+        probe = min(before + _PROBE, until)
         if _offset(zone, probe) != offset:
             return _bisect(zone, before, probe, offset)
         before = probe

@@ -63,6 +63,8 @@ def check_secret(scheme: str, secret: str) -> str | None:
         return "is empty"
     if scheme != "standard-webhooks":
         return None
+    if not secret.startswith(_PREFIX):
+        return f"must be {_PREFIX} followed by base64"
     try:
         key = _standard_key(secret)
     except (binascii.Error, ValueError):
@@ -100,6 +102,9 @@ def _verify_standard(
     timestamp = headers.get("webhook-timestamp", "")
     if not id_:
         raise BadSignature("no webhook-id header")
+    if "." in id_:
+        # Dots separate what is signed: with one in the id, a body could pass for a timestamp.
+        raise BadSignature("webhook-id has a dot in it")
     if not _TIMESTAMP.fullmatch(timestamp):
         raise BadSignature("webhook-timestamp is no number of seconds")
     if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():

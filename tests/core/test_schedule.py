@@ -111,6 +111,11 @@ def test_an_unknown_zone_is_refused() -> None:
         ("30 12 * jan mon-fri", "2026-01-01T12:30"),
         ("*/7 * * * *", "2026-01-01T00:07"),
         ("58-59 23 31 dec *", "2026-12-31T23:58"),
+        ("0 3-3 * * *", "2026-01-01T03:00"),
+        ("5-5/2 * * * *", "2026-01-01T00:05"),
+        ("0 0 * feb-feb *", "2026-02-01T00:00"),
+        ("0 0 * * sun-sun", "2026-01-04T00:00"),
+        ("0 0 * * 7-7", "2026-01-04T00:00"),
     ],
 )
 def test_the_next_instant(expression: str, next_one: str) -> None:
@@ -143,6 +148,16 @@ def test_nothing_runs_after_the_window() -> None:
     assert found.run is None
     assert found.skipped == (now.replace(hour=8),)
     assert "catch-up window" in found.reason
+
+
+def test_an_instant_exactly_as_old_as_the_window_still_runs() -> None:
+    """Also when it is not the first one that was missed."""
+    hourly = Schedule.parse("0 * * * *", "UTC")
+    now = datetime(2026, 1, 1, 12, 59, tzinfo=UTC)
+
+    found = missed(hourly, since=now.replace(hour=9, minute=0), now=now, window=59 * MINUTE)
+
+    assert found.run == now.replace(minute=0)
 
 
 def test_an_instant_that_is_due_right_now_is_not_missed() -> None:

@@ -109,6 +109,21 @@ def test_a_malformed_time_is_refused(timestamp: str) -> None:
         verify("standard-webhooks", [SECRET], headers, b"", now=NOW)
 
 
+def test_a_body_cannot_pass_for_a_timestamp() -> None:
+    """What was signed once must not be cut into id, time and body at another dot."""
+    old = NOW - timedelta(days=1)
+    later = str(int(NOW.timestamp()))
+    signed = sign_standard(SECRET, "m", old, f"{later}.{{}}".encode())
+    headers = {
+        "webhook-id": f"m.{signed['webhook-timestamp']}",
+        "webhook-timestamp": later,
+        "webhook-signature": signed["webhook-signature"],
+    }
+
+    with pytest.raises(BadSignature, match="dot"):
+        verify("standard-webhooks", [SECRET], headers, b"{}", now=NOW)
+
+
 @given(scheme=st.sampled_from(["bearer", "github", "standard-webhooks"]), values=st.lists(TEXT))
 @settings(max_examples=200, deadline=None)
 def test_no_headers_break_the_check(scheme: str, values: list[str]) -> None:
@@ -163,6 +178,7 @@ def test_bearer(header: str, good: bool) -> None:
         ("github", "", "is empty"),
         ("standard-webhooks", SECRET, None),
         ("standard-webhooks", "plain!", "followed by base64"),
+        ("standard-webhooks", "QmFzZTY0IGJ5IGFjY2lkZW50Li4u", "followed by base64"),
         ("standard-webhooks", "whsec_AAEC", "too short"),
     ],
 )

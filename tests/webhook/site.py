@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -119,8 +119,21 @@ def frames(stream: bytes) -> list[Frame]:
     blocks = [block.split("\n") for block in stream.decode().split("\n\n")[:-1]]
     fields = [dict(line.split(": ", 1) for line in block) for block in blocks]
     return [
-        Frame(int(one["id"]), one["event"], json.loads(one["data"])) for one in fields if "id" in one
+        Frame(int(one["id"]), one["event"], json.loads(one["data"]))
+        for one in fields
+        if "id" in one
     ]
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[Database]:
+    """A database that is closed after the block."""
+    database = Database(url)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 @asynccontextmanager
@@ -163,13 +176,10 @@ def standard_headers(
     return sign_standard(STANDARD_SECRET, id_, at or datetime.now(UTC), body)
 
 
-async def exchange(port: int, request: bytes, *, end: bool = False) -> Answer:
-    """Send bytes over a connection of their own; read what is answered before it closes.
-
-    With `end` nothing more can follow on our side, as the server sees it.
-    """
+async def exchange(port: int, request: bytes) -> Answer:
+    """Send bytes over a connection of their own and read what is answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    sending = asyncio.create_task(_send(writer, request, end=end))
+    sending = asyncio.create_task(_send(writer, request))
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         answer = _parsed(head)
@@ -177,15 +187,20 @@ async def exchange(port: int, request: bytes, *, end: bool = False) -> Answer:
         return Answer(answer.status, answer.headers, await reader.readexactly(length))
     finally:
         sending.cancel()
-        writer.close()
+        await closed(writer)
 
 
-async def _send(writer: asyncio.StreamWriter, request: bytes, *, end: bool) -> None:
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close our side of a connection, whatever became of the other."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def _send(writer: asyncio.StreamWriter, request: bytes) -> None:
     try:
         writer.write(request)
         await writer.drain()
-        if end:
-            writer.write_eof()
     except ConnectionError:
         # The server may answer and hang up before it has read everything.
         return

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -31,7 +32,7 @@ def _bearer(token: str) -> dict[str, str]:
 
 
 async def _turns(engine: Engine) -> int:
-    """How many turns there are, by the requests and queue the engine has seen."""
+    """How many turns there are."""
     return await engine.database.read(
         lambda conn: conn.exec_driver_sql("SELECT count(*) FROM turns").scalar_one()
     )
@@ -100,14 +101,14 @@ async def test_an_unknown_webhook_is_not_there(site: Site) -> None:
     assert (answer.status, answer.type) == (404, "application/problem+json")
 
 
-async def test_a_ping_of_github_is_answered_and_starts_no_turn(site: Site) -> None:
+async def test_a_ping_of_github_is_answered_and_starts_no_turn(any_site: Site) -> None:
     """GitHub's ping is a greeting, not an event; also when it is sent twice."""
     headers = {**_github(BODY), "X-GitHub-Event": "ping"}
 
-    answers = [await site.post("github", BODY, headers) for _ in range(2)]
+    answers = [await any_site.post("github", BODY, headers) for _ in range(2)]
 
     assert [(answer.status, answer.json) for answer in answers] == [(200, {"pong": True})] * 2
-    assert await _turns(site.engine) == 0
+    assert await _turns(any_site.engine) == 0
 
 
 async def test_a_ping_must_be_signed_too(site: Site) -> None:
@@ -150,12 +151,12 @@ async def test_a_webhook_that_waits_answers_with_the_result(site: Site) -> None:
     assert "Preference-Applied" not in answer.headers
 
 
-async def test_a_wait_that_runs_out_ends_in_a_receipt(database: Database) -> None:
+async def test_a_wait_that_runs_out_ends_in_a_receipt(local_database: Database) -> None:
     """A turn that takes longer than the webhook waits is not lost: the receipt leads to it."""
     gate = asyncio.Event()
     agents = ScriptedAgents([[gate, TextDelta("Late."), Finished()]])
 
-    async with serving(database, agents) as site:
+    async with serving(local_database, agents) as site:
         answer = await site.post("hasty")
         gate.set()
         result = await site.get(answer.json["status_url"] + "?wait=20", answer.json["token"])
@@ -172,12 +173,12 @@ async def test_a_poster_can_ask_for_the_result(site: Site) -> None:
     assert answer.headers["Preference-Applied"] == "wait=20"
 
 
-async def test_a_poster_can_ask_not_to_wait(database: Database) -> None:
+async def test_a_poster_can_ask_not_to_wait(local_database: Database) -> None:
     """`Prefer: wait=0` gets a receipt even where the webhook itself would wait or stream."""
     gate = asyncio.Event()
     agents = ScriptedAgents([[gate, Finished()]])
 
-    async with serving(database, agents) as site:
+    async with serving(local_database, agents) as site:
         answers = [
             await site.post(hook, headers={"Prefer": "wait=0"}) for hook in ("waiting", "streaming")
         ]
@@ -216,38 +217,38 @@ async def test_a_stream_tells_the_turn_as_it_happens(
 # -- idempotency ----------------------------------------------------------------------------------
 
 
-async def test_a_hundred_identical_posts_at_once_make_one_turn(site: Site) -> None:
+async def test_a_hundred_identical_posts_at_once_make_one_turn(any_site: Site) -> None:
     """All of them are told the same turn; one is new and 99 are duplicates."""
     headers = {"Idempotency-Key": "order-7"}
 
-    answers = await asyncio.gather(*(site.post("open", "hi", headers) for _ in range(100)))
+    answers = await asyncio.gather(*(any_site.post("open", "hi", headers) for _ in range(100)))
 
     assert len({answer.json["turn"] for answer in answers}) == 1
     assert sorted(answer.status for answer in answers) == [200] * 99 + [202]
     assert sum(answer.json["duplicate"] for answer in answers) == 99
-    assert await _turns(site.engine) == 1
+    assert await _turns(any_site.engine) == 1
 
 
-@pytest.mark.parametrize("hook", ["github", "standard"])
-async def test_a_delivery_that_is_sent_again_is_the_same_turn(site: Site, hook: str) -> None:
+@pytest.mark.parametrize(("hook", "made"), [("github", _github), ("standard", standard_headers)])
+async def test_a_delivery_that_is_sent_again_is_the_same_turn(
+    site: Site, hook: str, made: Callable[[bytes], dict[str, str]]
+) -> None:
     """The id the sender gives its delivery is enough, also hours apart and signed anew."""
-    made = {"github": _github, "standard": standard_headers}[hook]
-
     first, second = [await site.post(hook, BODY, made(BODY)) for _ in range(2)]
 
     assert (first.status, second.status) == (202, 200)
     assert second.json == {**first.json, "duplicate": True}
 
 
-async def test_a_key_with_another_body_is_refused(site: Site) -> None:
+async def test_a_key_with_another_body_is_refused(any_site: Site) -> None:
     """A key used twice for different things is the poster's mistake, and said so."""
     headers = {"Idempotency-Key": "order-7"}
-    await site.post("open", "one thing", headers)
+    await any_site.post("open", "one thing", headers)
 
-    answer = await site.post("open", "another thing", headers)
+    answer = await any_site.post("open", "another thing", headers)
 
     assert (answer.status, answer.json["reason"]) == (422, "key_reused")
-    assert await _turns(site.engine) == 1
+    assert await _turns(any_site.engine) == 1
 
 
 async def test_one_key_may_be_used_at_two_webhooks(site: Site) -> None:
@@ -288,11 +289,13 @@ async def test_a_duplicate_that_streams_gets_every_event_of_the_first(site: Site
 # -- prompts and sessions -------------------------------------------------------------------------
 
 
-async def test_the_body_is_the_prompt_unless_a_template_says_otherwise(database: Database) -> None:
+async def test_the_body_is_the_prompt_unless_a_template_says_otherwise(
+    local_database: Database,
+) -> None:
     """The default template hands over the body; another one makes its own sentence."""
     agents = ScriptedAgents()
 
-    async with serving(database, agents) as site:
+    async with serving(local_database, agents) as site:
         await site.post("waiting", "Grüße 👋🏽")
         keyed = await site.post_json("keyed", {"who": "Ann", "what": "{{ 7 * 7 }}"})
         await site.engine.result(TurnId(keyed.json["turn"]))
@@ -302,7 +305,9 @@ async def test_the_body_is_the_prompt_unless_a_template_says_otherwise(database:
     assert "Ann says {{ 7 * 7 }}" in said[1]
 
 
-async def test_templates_see_the_request_but_no_proof_of_who_sent_it(database: Database) -> None:
+async def test_templates_see_the_request_but_no_proof_of_who_sent_it(
+    local_database: Database,
+) -> None:
     """Headers and query are there in lower case; what looks like a secret is not."""
     agents = ScriptedAgents()
     headers = {
@@ -315,12 +320,13 @@ async def test_templates_see_the_request_but_no_proof_of_who_sent_it(database: D
         "X-Secret-Thing": "sesame",
     }
 
-    async with serving(database, agents) as site:
+    async with serving(local_database, agents) as site:
         answer = await site.post("headers", "x", headers, query="?colour=red")
         await site.engine.result(TurnId(answer.json["turn"]))
 
     said = agents.prompts[0].history[-1].text
-    assert "'x-colour': 'deep blue'" in said
+    assert "x-colour" in said
+    assert "deep blue" in said
     assert "red headers" in said
     assert "sesame" not in said
 
@@ -389,12 +395,12 @@ async def _quarantined(engine: Engine) -> list[bytes]:
     return [bytes(row.body) for row in rows]
 
 
-async def test_a_full_queue_is_said_so(database: Database) -> None:
+async def test_a_full_queue_is_said_so(local_database: Database) -> None:
     """A session takes only so many waiting posts; the next one is told to come back."""
     gate = asyncio.Event()
     agents = ScriptedAgents([[gate, Finished()]])
 
-    async with serving(database, agents) as site:
+    async with serving(local_database, agents) as site:
         answers = [await site.post("fixed", f"post {n}") for n in range(8)]
         gate.set()
 
@@ -485,12 +491,12 @@ async def test_reading_takes_a_token(site: Site, suffix: str) -> None:
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
-async def test_a_turn_can_be_read_while_it_runs(database: Database) -> None:
+async def test_a_turn_can_be_read_while_it_runs(local_database: Database) -> None:
     """Without `wait` the result is the turn as it is."""
     gate = asyncio.Event()
     agents = ScriptedAgents([[gate, TextDelta("Late."), Finished()]])
 
-    async with serving(database, agents) as site:
+    async with serving(local_database, agents) as site:
         receipt = (await site.post("open")).json
         early = await site.get(receipt["status_url"], receipt["token"])
         gate.set()

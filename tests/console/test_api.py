@@ -1,0 +1,446 @@
+"""The JSON API: who may call it, sessions, messages, turns, tasks, and what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from service.ports import Finished, TextDelta
+from service.store import tables, tokens
+from service.store.database import Database
+from tests.console.site import TOKEN, Site, serving
+from tests.fakes import ScriptedAgents
+
+NOBODY = "01900000-0000-7000-8000-000000000000"
+
+
+def _waiting(until: asyncio.Event) -> ScriptedAgents:
+    """Agents that begin to answer and go on when told."""
+    return ScriptedAgents([[TextDelta("Well, "), until, TextDelta("hello."), Finished()]])
+
+
+# -- who may call it ------------------------------------------------------------------------------
+
+
+async def test_every_route_refuses_strangers(site: Site) -> None:
+    """There is no call that works without a token."""
+    calls = [(one.method, re.sub(r"{\w+}", NOBODY, one.path)) for one in site.api.routes()]
+
+    answers = [await site.call(method, path, token=None) for method, path in calls]
+
+    assert {401} == {answer.status for answer in answers}
+
+
+@pytest.mark.parametrize("token", ["", " ", "wrong", TOKEN + "x", TOKEN[:-1], "rba_unknown", "ü"])
+async def test_a_wrong_token_is_refused(site: Site, token: str) -> None:
+    """Only the whole token opens the door; the answer says how to get one."""
+    answer = await site.call("GET", "/api/sessions", token=token)
+
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert "ringback token create" in answer.json["detail"]
+
+
+async def test_a_token_in_the_address_counts_for_nothing(site: Site) -> None:
+    """Addresses end up in logs; only the header proves anything."""
+    answer = await site.call("GET", f"/api/sessions?token={TOKEN}", token=None)
+
+    assert answer.status == 401
+
+
+async def test_an_issued_token_works_until_it_is_revoked(site: Site) -> None:
+    """`ringback token` makes tokens for programs and takes them back."""
+    database = site.engine.database
+    token = await database.write(tokens.issue, name="ci", at=datetime.now(UTC))
+
+    before = await site.call("GET", "/api/sessions", token=token)
+    await database.write(tokens.revoke, "ci")
+    after = await site.call("GET", "/api/sessions", token=token)
+
+    assert (before.status, after.status) == (200, 401)
+
+
+async def test_an_issued_token_is_not_stored(database: Database) -> None:
+    """Who reads the database cannot call the API."""
+    token = await database.write(tokens.issue, name="ci", at=datetime.now(UTC))
+
+    rows = await database.read(lambda conn: conn.execute(sa.select(tables.api_tokens)).all())
+
+    assert token.removeprefix(tokens.PREFIX) not in repr(rows)
+
+
+# -- sessions -------------------------------------------------------------------------------------
+
+
+async def test_the_same_key_is_the_same_session(site: Site) -> None:
+    """The first call makes the session, the others get it."""
+    first = await site.call("POST", "/api/sessions", {"key": "ann", "agent": "coder"})
+    again = await site.call("POST", "/api/sessions", {"key": "ann", "agent": "assistant"})
+
+    assert (first.status, again.status) == (201, 200)
+    assert first.json == again.json
+    assert first.json["agent"] == "coder"
+
+
+async def test_one_key_asked_for_at_once_makes_one_session(site: Site) -> None:
+    """Callers that race get the same session, and one of them made it."""
+    calls = [site.call("POST", "/api/sessions", {"key": "ann"}) for _ in range(20)]
+
+    answers = await asyncio.gather(*calls)
+
+    assert len({answer.json["session"] for answer in answers}) == 1
+    assert sorted(answer.status for answer in answers) == [200] * 19 + [201]
+
+
+@pytest.mark.parametrize("key", ["a\0b", "a\ud800b", "ü" * 255])
+async def test_any_text_can_be_a_key(site: Site, key: str) -> None:
+    """Characters that no database stores are replaced, the same way each time."""
+    first = await site.call("POST", "/api/sessions", {"key": key})
+    again = await site.call("POST", "/api/sessions", {"key": key})
+
+    assert (first.status, again.status) == (201, 200)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ({}, 400, "key"),
+        ({"key": ""}, 400, "key"),
+        ({"key": " "}, 400, "key"),
+        ({"key": 1}, 400, "key"),
+        ({"key": "k" * 256}, 400, "255"),
+        ({"key": "k", "agent": "nobody"}, 400, "assistant, coder"),
+        ({"key": "k", "agent": ["assistant"]}, 400, "agent"),
+        ({"key": "k", "agent": None}, 400, "agent"),
+        ([], 400, "object"),
+        (b"", 400, "JSON"),
+        (b"{", 400, "JSON"),
+        (b"\xff", 400, "UTF-8"),
+        (b'{"key": "a", "key": "b"}', 400, "twice"),
+        (b"[" * 100, 400, "deeper"),
+        (b"x" * 5000, 413, "4096"),
+    ],
+)
+async def test_a_malformed_body_is_refused(
+    site: Site, body: object, status: int, word: str
+) -> None:
+    """What is wrong is named; nothing is stored."""
+    answer = await site.call("POST", "/api/sessions", body)
+
+    assert (status, "application/problem+json") == (answer.status, answer.type)
+    assert word in answer.json["detail"]
+    assert (await site.get("/api/sessions")).json == {"sessions": []}
+
+
+async def test_sessions_are_listed_by_their_last_activity(site: Site) -> None:
+    """The most recently active one comes first; `limit` cuts the list."""
+    first, second = await site.session("first"), await site.session("second")
+    await site.finished(first)
+
+    every = (await site.get("/api/sessions")).json["sessions"]
+    newest = (await site.get("/api/sessions?limit=1")).json["sessions"]
+
+    assert [first, second] == [one["session"] for one in every]
+    assert newest == every[:1]
+
+
+@pytest.mark.parametrize("limit", ["-1", "201", "x", "1.5", "٣", "9" * 30])
+async def test_a_limit_out_of_range_is_refused(site: Site, limit: str) -> None:
+    """A limit is a whole number that the service can bear."""
+    answer = await site.get(f"/api/sessions?limit={limit}")
+
+    assert (answer.status, "limit" in answer.json["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("session", [NOBODY, "x", "%00", "%ff", "%ed%a0%80", "a" * 3000])
+@pytest.mark.parametrize(
+    ("method", "rest"),
+    [
+        ("GET", ""),
+        ("GET", "/messages"),
+        ("POST", "/messages"),
+        ("GET", "/events"),
+        ("POST", "/stop"),
+    ],
+)
+async def test_a_session_that_is_not_there_is_not_found(
+    site: Site, method: str, rest: str, session: str
+) -> None:
+    """Whatever stands in the address, it never reaches the database as something else."""
+    answer = await site.call(method, f"/api/sessions/{session}{rest}", {"text": "hi"})
+
+    assert (answer.status, answer.type) == (404, "application/problem+json")
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+async def test_a_message_is_accepted_with_its_receipt(site: Site) -> None:
+    """The answer names the turn and where to read on."""
+    session = await site.session()
+
+    answer = await site.send(session)
+    receipt = answer.json
+
+    assert answer.status == 202
+    assert receipt == {
+        "turn": receipt["turn"],
+        "session": session,
+        "number": 1,
+        "duplicate": False,
+        "status_url": f"/api/turns/{receipt['turn']}",
+        "events_url": f"/api/sessions/{session}/events?turn={receipt['turn']}&after=0",
+    }
+    assert receipt["status_url"] == answer.headers["Location"]
+
+
+async def test_messages_are_read_page_by_page(site: Site) -> None:
+    """Question and answer stand in order; `after` is the number of the last one read."""
+    session = await site.session()
+    await site.finished(session, "one")
+    await site.finished(session, "two")
+
+    path = f"/api/sessions/{session}/messages"
+    first = (await site.get(f"{path}?limit=3")).json["messages"]
+    rest = (await site.get(f"{path}?after={first[-1]['number']}")).json["messages"]
+
+    assert [one["text"] for one in first + rest] == ["one", "Hello.", "two", "Hello."]
+    assert [one["role"] for one in first + rest] == ["user", "voice"] * 2
+
+
+async def test_a_text_of_any_characters_is_kept(site: Site) -> None:
+    """What no database stores is replaced; everything else is kept as it is."""
+    session = await site.session()
+    await site.finished(session, "a\0b 😀 \ud800\nc")
+
+    stored = (await site.get(f"/api/sessions/{session}/messages")).json["messages"]
+
+    assert stored[0]["text"] == "a\ufffdb 😀 \ufffd\nc"
+
+
+async def test_the_same_idempotency_key_makes_one_turn(site: Site) -> None:
+    """A repeat, also one that races, gets the turn that is there."""
+    session = await site.session()
+
+    calls = [site.send(session, "hi", {"Idempotency-Key": "k-1"}) for _ in range(20)]
+    answers = await asyncio.gather(*calls)
+
+    assert len({answer.json["turn"] for answer in answers}) == 1
+    assert sorted(answer.status for answer in answers) == [200] * 19 + [202]
+
+
+async def test_an_idempotency_key_belongs_to_its_text(site: Site) -> None:
+    """The same key with other words is a mistake of the caller."""
+    session = await site.session()
+    await site.send(session, "one", {"Idempotency-Key": "k-1"})
+
+    answer = await site.send(session, "two", {"Idempotency-Key": "k-1"})
+
+    assert (answer.status, answer.json["reason"]) == (422, "key_reused")
+
+
+async def test_an_idempotency_key_belongs_to_its_session(site: Site) -> None:
+    """The same words under the same key in another session are another message."""
+    first, second = await site.session("first"), await site.session("second")
+
+    answers = [await site.send(one, "hi", {"Idempotency-Key": "k-1"}) for one in (first, second)]
+
+    assert [(202, first), (202, second)] == [(one.status, one.json["session"]) for one in answers]
+
+
+@pytest.mark.parametrize("key", ["", "two words", "ü", "k" * 256])
+async def test_an_idempotency_key_must_be_printable(site: Site, key: str) -> None:
+    """A key that cannot be kept as it is is refused, not changed."""
+    answer = await site.send(await site.session(), "hi", {"Idempotency-Key": key})
+
+    assert (answer.status, "Idempotency-Key" in answer.json["detail"]) == (400, True)
+
+
+async def test_who_prefers_to_wait_gets_the_result(site: Site) -> None:
+    """The result comes in the answer when it is there in time."""
+    answer = await site.send(await site.session(), "hi", {"Prefer": "wait=20"})
+
+    assert (answer.status, answer.headers["Preference-Applied"]) == (200, "wait=20")
+    assert (answer.json["state"], answer.json["text"]) == ("succeeded", "Hello.")
+
+
+async def test_who_waits_too_short_gets_the_receipt(database: Database) -> None:
+    """After the deadline the turn goes on, and the receipt says where."""
+    until = asyncio.Event()
+    async with serving(database, _waiting(until)) as site:
+        answer = await site.send(await site.session(), "hi", {"Prefer": "wait=0"})
+        until.set()
+        result = await site.get(f"{answer.headers['Location']}?wait=20")
+
+    assert (answer.status, answer.headers["Preference-Applied"]) == (202, "wait=0")
+    assert result.json["text"] == "Well, hello."
+
+
+async def test_a_full_queue_says_when_to_come_back(database: Database) -> None:
+    """One session cannot pile up more than it may; a refused key stays free."""
+    until = asyncio.Event()
+    async with serving(database, _waiting(until)) as site:
+        session = await site.session()
+        answers = [await site.send(session, str(number)) for number in range(8)]
+        until.set()
+
+    assert answers[-1].status == 429
+    assert answers[-1].headers["Retry-After"].isdigit()
+    assert answers[-1].json["reason"] == "queue_full"
+
+
+async def test_a_service_that_shuts_down_takes_no_message(site: Site) -> None:
+    """Nothing is accepted that would not be stored."""
+    session = await site.session()
+    await site.engine.intake.drain()
+
+    answer = await site.send(session)
+
+    assert (answer.status, answer.json["reason"]) == (503, "draining")
+    assert answer.headers["Retry-After"].isdigit()
+
+
+# -- turns ----------------------------------------------------------------------------------------
+
+
+async def test_a_turn_tells_its_result(site: Site) -> None:
+    """The result has the words, the state and what it cost."""
+    receipt = (await site.send(await site.session())).json
+
+    result = (await site.get(f"/api/turns/{receipt['turn']}?wait=20")).json
+
+    assert (result["state"], result["text"], result["error"]) == ("succeeded", "Hello.", None)
+    assert result["usage"]["requests"] == 1
+
+
+@pytest.mark.parametrize("turn", [NOBODY, "x", "%00", "%ff"])
+async def test_a_turn_that_is_not_there_is_not_found(site: Site, turn: str) -> None:
+    """Nobody waits for what never was."""
+    answer = await site.get(f"/api/turns/{turn}?wait=20")
+
+    assert answer.status == 404
+
+
+async def test_stop_ends_what_runs_and_what_waits(database: Database) -> None:
+    """The running turn keeps what was said so far; the queued one is never begun."""
+    async with serving(database, _waiting(asyncio.Event())) as site:
+        session = await site.session()
+        first, second = [(await site.send(session)).json for _ in range(2)]
+        following = site.engine.feed.follow(session, after=0, turn=first["turn"])  # type: ignore[arg-type]
+        async for event in following:
+            if event.kind == "text":
+                break
+        await following.aclose()
+
+        stopped = await site.call("POST", f"/api/sessions/{session}/stop")
+        results = [(await site.get(f"{one['status_url']}?wait=20")).json for one in (first, second)]
+
+    assert stopped.json == {"stopped": 2}
+    assert [(one["state"], one["text"]) for one in results] == [
+        ("stopped", "Well, "),
+        ("stopped", ""),
+    ]
+
+
+async def test_stop_without_anything_to_stop_does_no_harm(site: Site) -> None:
+    """Stopping twice is no mistake."""
+    session = await site.session()
+    await site.finished(session)
+
+    answer = await site.call("POST", f"/api/sessions/{session}/stop")
+
+    assert (answer.status, answer.json) == (200, {"stopped": 0})
+
+
+# -- tasks and agents -----------------------------------------------------------------------------
+
+
+async def test_tasks_are_listed_with_their_next_instant(site: Site) -> None:
+    """A task that is off has none."""
+    listed = (await site.get("/api/tasks")).json["tasks"]
+
+    assert {one["task"]: one["next_at"] is not None for one in listed} == {
+        "morning": True,
+        "off": False,
+    }
+    assert listed[0] == (await site.get("/api/tasks/morning")).json
+    assert listed[0]["timezone"] == "Europe/Berlin"
+
+
+async def test_a_task_can_be_run_now(site: Site) -> None:
+    """Its turn begins at once and its occurrence is recorded as asked for by hand."""
+    answer = await site.call("POST", "/api/tasks/morning/run")
+    result = (await site.get(f"{answer.headers['Location']}?wait=20")).json
+    occurrences = (await site.get("/api/tasks/morning/occurrences")).json["occurrences"]
+
+    assert (answer.status, result["state"]) == (202, "succeeded")
+    assert [(True, "done", answer.json["turn"])] == [
+        (one["manual"], one["state"], one["turn"]) for one in occurrences
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/tasks/evening"),
+        ("POST", "/api/tasks/evening/run"),
+        ("GET", "/api/tasks/evening/occurrences"),
+        ("GET", "/api/tasks/%00"),
+        ("GET", "/api/nothing"),
+    ],
+)
+async def test_what_is_not_there_is_not_found(site: Site, method: str, path: str) -> None:
+    """A name nobody configured is said to be unknown."""
+    answer = await site.call(method, path)
+
+    assert (answer.status, answer.type) == (404, "application/problem+json")
+
+
+async def test_a_wrong_method_says_which_ones_there_are(site: Site) -> None:
+    """The answer helps whoever mixed them up."""
+    answer = await site.call("DELETE", "/api/sessions")
+
+    assert (answer.status, answer.type) == (405, "application/problem+json")
+    assert {"GET", "POST"} == set(answer.headers["Allow"].replace(" ", "").split(","))
+
+
+async def test_agents_are_listed_without_their_prompts(site: Site) -> None:
+    """Programs learn what they can bind a session to."""
+    listed = (await site.get("/api/agents")).json["agents"]
+
+    assert [one["agent"] for one in listed] == ["assistant", "coder"]
+    assert {"agent", "provider", "model", "tools"} == set(listed[0])
+
+
+# -- what went wrong ------------------------------------------------------------------------------
+
+
+async def test_the_inbox_tells_what_was_received(site: Site) -> None:
+    """A message of the API is one of the things received; a state picks some of them."""
+    receipt = await site.finished(await site.session())
+
+    accepted = (await site.get("/api/inbox?state=accepted")).json["inbox"]
+    quarantined = (await site.get("/api/inbox?state=quarantined")).json["inbox"]
+
+    assert [("console", receipt["turn"])] == [(one["channel"], one["turn"]) for one in accepted]
+    assert quarantined == []
+
+
+async def test_deliveries_are_listed_by_state(site: Site) -> None:
+    """Nothing is sent for a message of the API: who asked reads the answer."""
+    await site.finished(await site.session())
+
+    answers = [await site.get(f"/api/deliveries{query}") for query in ("", "?state=failed")]
+
+    assert [answer.json for answer in answers] == [{"deliveries": []}] * 2
+
+
+@pytest.mark.parametrize("path", ["/api/deliveries", "/api/inbox"])
+async def test_an_unknown_state_is_refused(site: Site, path: str) -> None:
+    """The answer lists the states there are."""
+    answer = await site.get(f"{path}?state=lost")
+
+    assert (answer.status, "state takes one of" in answer.json["detail"]) == (400, True)
