@@ -18,8 +18,6 @@ from service.engine.holds import uptime
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_CHECK_SECONDS = 3.0
-
 Check = Callable[[], Awaitable[str | None]]
 """Says what is wrong; None when nothing is."""
 Guard = Callable[[web.Request], Awaitable[None]]
@@ -38,6 +36,8 @@ class Health:
     registry: CollectorRegistry
     draining: bool = field(default=False)
     keep: timedelta = timedelta(seconds=1)
+    patience: timedelta = timedelta(seconds=3)
+    """How long one check may take."""
     _known: dict[str, str] = field(default_factory=dict, init=False)
     _known_until: float = field(default=0.0, init=False)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -62,13 +62,24 @@ class Health:
 
     async def _ask(self) -> dict[str, str]:
         answers = await asyncio.gather(
-            *(_answer(name, check) for name, check in self.checks.items())
+            *(self._answer(name, check) for name, check in self.checks.items())
         )
         return {
             name: answer
             for name, answer in zip(self.checks, answers, strict=True)
             if answer is not None
         }
+
+    async def _answer(self, name: str, check: Check) -> str | None:
+        try:
+            async with asyncio.timeout(self.patience.total_seconds()):
+                return await check()
+        except TimeoutError:
+            return f"no answer within {self.patience.total_seconds():g} s"
+        except Exception:
+            # Anybody may read the answer, and an error's text may hold addresses.
+            log.exception("health.check_broke", check=name)
+            return "the check itself broke; the log of the service says more"
 
     async def _live(self, _request: web.Request) -> web.Response:
         return web.json_response({"live": True})
@@ -84,15 +95,3 @@ class Health:
             await guard(request)
         body = generate_latest(self.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-async def _answer(name: str, check: Check) -> str | None:
-    try:
-        async with asyncio.timeout(_CHECK_SECONDS):
-            return await check()
-    except TimeoutError:
-        return f"no answer within {_CHECK_SECONDS:g} s"
-    except Exception:
-        # Anybody may read the answer, and an error's text may hold addresses.
-        log.exception("health.check_broke", check=name)
-        return "the check itself broke; the log of the service says more"

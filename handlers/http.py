@@ -115,6 +115,9 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
         )
     if request.content_length is not None and request.content_length > limits.bytes:
         _too_large(limits)
+    if request.content.is_eof():
+        # It came with the head, as small bodies do: nothing to wait for.
+        return _within(request.content.read_nowait(-1), limits)
     chunks, size = [], 0
     try:
         async with asyncio.timeout(limits.read.total_seconds()):
@@ -131,6 +134,12 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
     except web.RequestPayloadError as error:
         raise HttpProblem(400, "Bad request", "the body broke off", _CLOSE) from error
     return b"".join(chunks)
+
+
+def _within(body: bytes, limits: BodyLimits) -> bytes:
+    if len(body) > limits.bytes:
+        _too_large(limits)
+    return body
 
 
 def _too_large(limits: BodyLimits) -> NoReturn:

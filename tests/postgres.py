@@ -30,7 +30,7 @@ cd "$1" || exit
 } >log 2>&1 && echo ready || cat log
 cat >/dev/null
 "$2/pg_ctl" stop -m immediate -D "$3" >>log 2>&1
-cd / && rm -rf "$1" "$3"
+cd / && rm -rf "$3" "$1"
 """
 
 

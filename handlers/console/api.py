@@ -141,6 +141,9 @@ class Api:
         """Get the session with a key, or make it: 200 or 201."""
         body = await self._object(request)
         key = _text(body, "key", most=255)
+        if key != clean(key):
+            # Replaced, two keys could become one and share a session.
+            raise _bad("key: must not hold U+0000 or half of a surrogate pair")
         agent = body.get("agent", next(iter(self.agents), None))
         binding = self.agents.get(agent) if isinstance(agent, str) else None
         if binding is None:
@@ -175,7 +178,7 @@ class Api:
     async def send(self, request: web.Request) -> web.StreamResponse:
         """Ring: 202 with the turn, or its events when asked for an event stream."""
         session = _session_id(request)
-        text = _text(await self._object(request), "text", most=_LONGEST_TEXT)
+        text = clean(_text(await self._object(request), "text", most=_LONGEST_TEXT))
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
             raise _bad("Idempotency-Key takes 1 to 255 printable ASCII characters")
@@ -246,7 +249,7 @@ class Api:
         after = max(after, turn.number - 2)
         # Before the end is looked for: of a pruned turn the last number is not known any more.
         if after < await self.feed.pruned_to(turn.session):
-            raise _pruned()
+            raise _pruned(headers)
         if result.last_number is not None and after >= result.last_number:
             return web.Response(status=204, headers=headers)
         if after > await self.feed.newest(turn.session, turn.id):
@@ -361,8 +364,9 @@ def _no_event(of: str) -> HttpProblem:
     return _bad(f"Last-Event-ID and after: this {of} has no event of that number")
 
 
-def _pruned() -> HttpProblem:
-    return HttpProblem(410, "Gone", "these events are pruned; read the messages instead")
+def _pruned(headers: Mapping[str, str] | None = None) -> HttpProblem:
+    detail = "these events are pruned; read the messages instead"
+    return HttpProblem(410, "Gone", detail, headers or {})
 
 
 def _is_id(given: str) -> bool:
@@ -383,7 +387,7 @@ def _text(body: Mapping[str, Any], name: str, *, most: int) -> str:
         raise _bad(f"{name}: a text that is not empty is needed")
     if len(value) > most:
         raise _bad(f"{name}: at most {most} characters")
-    return clean(value)
+    return value
 
 
 def _choice(request: web.Request, name: str, states: type[StrEnum]) -> str | None:

@@ -26,6 +26,12 @@ class Hook:
     wait: timedelta
     answer_to: tuple[Address, ...]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What its templates look at."""
+        session = self.session.names if isinstance(self.session, Prompt) else frozenset()
+        return self.prompt.names | session
+
 
 def compile_hook(
     name: str, settings: config.Webhook, binding: Binding, answer_to: Sequence[Address]

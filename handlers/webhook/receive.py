@@ -165,12 +165,11 @@ class Webhooks:
         return result
 
     def _values(self, request: web.Request, hook: Hook, body: bytes) -> dict[str, Any]:
-        values: dict[str, Any] = {
-            "webhook": hook.name,
-            "body": parse_text(body),
-            "query": dict(request.query),
-            "headers": _visible(request.headers),
-        }
+        values: dict[str, Any] = {"webhook": hook.name, "body": parse_text(body)}
+        if "query" in hook.names:
+            values["query"] = dict(request.query)
+        if "headers" in hook.names:
+            values["headers"] = _visible(request.headers)
         if _is_json(request.content_type):
             values["payload"] = parse_json(body, self.limits)
         return values

@@ -64,12 +64,14 @@ class Prompt:
 
     source: str
     template: Template
+    names: frozenset[str]
+    """What it looks at; the rest need not be given."""
 
     @classmethod
     def parse(cls, source: str) -> Prompt:
         """Compile a template. Raises BadInput with the line of the mistake."""
         try:
-            return cls(source, _compiled(source))
+            return cls(source, *_compiled(source))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
@@ -94,9 +96,10 @@ class Prompt:
         return "".join(pieces)
 
 
-def _compiled(source: str) -> Template:
+def _compiled(source: str) -> tuple[Template, frozenset[str]]:
     tree = _environment.parse(source)
-    unknown = meta.find_undeclared_variables(tree) - NAMES - _environment.globals.keys()
+    names = meta.find_undeclared_variables(tree)
+    unknown = names - NAMES - _environment.globals.keys()
     if unknown:
         raise BadInput(
             f"the template names {', '.join(sorted(unknown))}; "
@@ -104,7 +107,8 @@ def _compiled(source: str) -> Template:
         )
     _count_steps(tree)
     code = _environment.compile(tree)
-    return Template.from_code(_environment, code, _environment.make_globals(None))
+    template = Template.from_code(_environment, code, _environment.make_globals(None))
+    return template, frozenset(names)
 
 
 # -- bounds ---------------------------------------------------------------------------------------

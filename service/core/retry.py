@@ -18,6 +18,9 @@ _PAUSES: Mapping[Channel, Sequence[int]] = {
 }
 _DEFAULT = _PAUSES[Channel.WEBHOOK]
 _JITTER = 0.2
+# A receiver that asks for short pauses more often than this is left to the schedule: ten times "in
+# a second" would otherwise use up three days of patience in ten seconds.
+_SHORT_PAUSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ def after_failure(
 ) -> Retry | GiveUp:
     """Decide after attempt number `attempt` (from 1) failed.
 
-    A chat's pause is kept to the second: people wait. A callback comes when its receiver asked for
-    it, but not before the schedule, so that short pauses do not use up three days of patience. The
-    jitter depends on `seed` and attempt only, so that a rescue decides the same.
+    A pause the channel asked for is kept to the second; only a callback's receiver that asks again
+    and again must not shorten the schedule by it. The jitter depends on `seed` and attempt only, so
+    that a rescue decides the same.
     """
     if error.permanent:
         return GiveUp(str(error))
@@ -52,7 +55,8 @@ def after_failure(
     if not isinstance(error, ChannelBusy):
         return Retry(now + pause)
     asked = max(error.retry_after, timedelta())
-    return Retry(now + (asked if channel is Channel.TELEGRAM else max(asked, pause)))
+    obeyed = channel is Channel.TELEGRAM or attempt <= _SHORT_PAUSES
+    return Retry(now + (asked if obeyed else max(asked, pause)))
 
 
 def _spread(seed: str, attempt: int) -> float:

@@ -9,6 +9,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from service.errors import BadSignature
 
@@ -127,6 +128,7 @@ def _require_any(equal: Sequence[bool], reason: str) -> None:
         raise BadSignature(reason)
 
 
+@lru_cache(maxsize=64)
 def _standard_key(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-import asyncpg
 import sqlalchemy as sa
 import structlog
 
@@ -96,16 +96,19 @@ class Hints:
                 log.info("hints.not_sent", error=str(error))
 
     async def _listen(self) -> None:
+        # Not needed on SQLite, where nobody listens.
+        import asyncpg
+
         while True:
             try:
-                await self._hear()
+                await self._hear(asyncpg.connect)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.info("hints.deaf", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    async def _hear(self) -> None:
+    async def _hear(self, connect: Callable[..., Awaitable[Any]]) -> None:
         url = self._database.url.set(drivername="postgresql")
-        connection = await asyncpg.connect(url.render_as_string(hide_password=False), timeout=5)
+        connection = await connect(url.render_as_string(hide_password=False), timeout=5)
         closed = asyncio.Event()
         connection.add_termination_listener(lambda _: closed.set())
         try:

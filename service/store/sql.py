@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,23 +19,37 @@ class Instant(sa.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Drop the zone for SQLite, which has none; refuse a naive value."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("instants must be aware")
-        return value if dialect.name == "postgresql" else value.astimezone(UTC).replace(tzinfo=None)
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], Any]:
+        """Check for a zone; on SQLite write the text."""
+        return _checked if dialect.name == "postgresql" else _to_text
 
-    def process_result_value(
+    def result_processor(
         self,
-        value: datetime | None,
-        dialect: sa.Dialect,  # noqa: ARG002 - the base class names it
-    ) -> datetime | None:
-        """Give the zone back."""
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=UTC)
+        dialect: sa.Dialect,
+        coltype: object,  # noqa: ARG002 - the base class names it
+    ) -> Callable[[Any], datetime | None] | None:
+        """Give the zone back that SQLite's text does not have."""
+        return None if dialect.name == "postgresql" else _from_text
+
+
+def _checked(value: datetime | None) -> datetime | None:
+    if value is not None and value.tzinfo is None:
+        raise ValueError("instants must be aware")
+    return value
+
+
+# One transaction writes the same instant into many rows.
+@lru_cache(maxsize=256)
+def _to_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError("instants must be aware")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _from_text(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")

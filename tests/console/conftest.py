@@ -1,4 +1,4 @@
-"""A site on each kind of database."""
+"""A site on SQLite, and one on each kind of database where that may make a difference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from tests.console.site import Site, serving
 
 
 @pytest.fixture
-async def site(database: Database) -> AsyncGenerator[Site]:
+async def site(sqlite_url: str) -> AsyncGenerator[Site]:
     """A site whose model says Hello."""
+    database = Database(sqlite_url)
+    await database.open()
+    async with serving(database) as site:
+        yield site
+    await database.close()
+
+
+@pytest.fixture
+async def each_site(database: Database) -> AsyncGenerator[Site]:
+    """The same on each kind of database, one after the other."""
     async with serving(database) as site:
         yield site

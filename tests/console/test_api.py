@@ -6,7 +6,6 @@ import asyncio
 import re
 from datetime import UTC, datetime
 
-import pytest
 import sqlalchemy as sa
 
 from service.ports import Finished, TextDelta
@@ -35,13 +34,14 @@ async def test_every_route_refuses_strangers(site: Site) -> None:
     assert {401} == {answer.status for answer in answers}
 
 
-@pytest.mark.parametrize("token", ["", " ", "wrong", TOKEN + "x", TOKEN[:-1], "rba_unknown", "ü"])
-async def test_a_wrong_token_is_refused(site: Site, token: str) -> None:
+async def test_a_wrong_token_is_refused(site: Site) -> None:
     """Only the whole token opens the door; the answer says how to get one."""
-    answer = await site.call("GET", "/api/sessions", token=token)
+    wrong = ["", " ", "wrong", TOKEN + "x", TOKEN[:-1], "rba_unknown", "ü"]
 
-    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
-    assert "ringback token create" in answer.json["detail"]
+    answers = [await site.call("GET", "/api/sessions", token=token) for token in wrong]
+
+    assert {(one.status, one.headers["WWW-Authenticate"]) for one in answers} == {(401, "Bearer")}
+    assert "ringback token create" in answers[0].json["detail"]
 
 
 async def test_a_token_in_the_address_counts_for_nothing(site: Site) -> None:
@@ -51,14 +51,14 @@ async def test_a_token_in_the_address_counts_for_nothing(site: Site) -> None:
     assert answer.status == 401
 
 
-async def test_an_issued_token_works_until_it_is_revoked(site: Site) -> None:
+async def test_an_issued_token_works_until_it_is_revoked(each_site: Site) -> None:
     """`ringback token` makes tokens for programs and takes them back."""
-    database = site.engine.database
+    database = each_site.engine.database
     token = await database.write(tokens.issue, name="ci", at=datetime.now(UTC))
 
-    before = await site.call("GET", "/api/sessions", token=token)
+    before = await each_site.call("GET", "/api/sessions", token=token)
     await database.write(tokens.revoke, "ci")
-    after = await site.call("GET", "/api/sessions", token=token)
+    after = await each_site.call("GET", "/api/sessions", token=token)
 
     assert (before.status, after.status) == (200, 401)
 
@@ -75,19 +75,19 @@ async def test_an_issued_token_is_not_stored(database: Database) -> None:
 # -- sessions -------------------------------------------------------------------------------------
 
 
-async def test_the_same_key_is_the_same_session(site: Site) -> None:
+async def test_the_same_key_is_the_same_session(each_site: Site) -> None:
     """The first call makes the session, the others get it."""
-    first = await site.call("POST", "/api/sessions", {"key": "ann", "agent": "coder"})
-    again = await site.call("POST", "/api/sessions", {"key": "ann", "agent": "assistant"})
+    first = await each_site.call("POST", "/api/sessions", {"key": "ann", "agent": "coder"})
+    again = await each_site.call("POST", "/api/sessions", {"key": "ann", "agent": "assistant"})
 
     assert (first.status, again.status) == (201, 200)
     assert first.json == again.json
     assert first.json["agent"] == "coder"
 
 
-async def test_one_key_asked_for_at_once_makes_one_session(site: Site) -> None:
+async def test_one_key_asked_for_at_once_makes_one_session(each_site: Site) -> None:
     """Callers that race get the same session, and one of them made it."""
-    calls = [site.call("POST", "/api/sessions", {"key": "ann"}) for _ in range(20)]
+    calls = [each_site.call("POST", "/api/sessions", {"key": "ann"}) for _ in range(20)]
 
     answers = await asyncio.gather(*calls)
 
@@ -95,18 +95,20 @@ async def test_one_key_asked_for_at_once_makes_one_session(site: Site) -> None:
     assert sorted(answer.status for answer in answers) == [200] * 19 + [201]
 
 
-@pytest.mark.parametrize("key", ["a\0b", "a\ud800b", "ü" * 255])
-async def test_any_text_can_be_a_key(site: Site, key: str) -> None:
-    """Characters that no database stores are replaced, the same way each time."""
-    first = await site.call("POST", "/api/sessions", {"key": key})
-    again = await site.call("POST", "/api/sessions", {"key": key})
+async def test_a_key_is_kept_as_it_is_or_refused(each_site: Site) -> None:
+    """Nothing is replaced in a key: two callers would find themselves in one session."""
+    kept = [{"key": key} for key in ("ü" * 255, "a/b c\n😀")]
+    refused = [{"key": key} for key in ("a\0b", "a\ud800b")]
 
-    assert (first.status, again.status) == (201, 200)
+    answers = [await each_site.call("POST", "/api/sessions", one) for one in kept + refused]
+
+    assert [one.status for one in answers] == [201, 201, 400, 400]
+    assert [one.json["key"] for one in answers[:2]] == ["api:" + one["key"] for one in kept]
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "word"),
-    [
+async def test_a_malformed_body_is_refused(site: Site) -> None:
+    """What is wrong is named; nothing is stored."""
+    refused: list[tuple[object, int, str]] = [
         ({}, 400, "key"),
         ({"key": ""}, 400, "key"),
         ({"key": " "}, 400, "key"),
@@ -122,57 +124,51 @@ async def test_any_text_can_be_a_key(site: Site, key: str) -> None:
         (b'{"key": "a", "key": "b"}', 400, "twice"),
         (b"[" * 100, 400, "deeper"),
         (b"x" * 5000, 413, "4096"),
-    ],
-)
-async def test_a_malformed_body_is_refused(
-    site: Site, body: object, status: int, word: str
-) -> None:
-    """What is wrong is named; nothing is stored."""
-    answer = await site.call("POST", "/api/sessions", body)
+    ]
 
-    assert (status, "application/problem+json") == (answer.status, answer.type)
-    assert word in answer.json["detail"]
+    for body, status, word in refused:
+        answer = await site.call("POST", "/api/sessions", body)
+
+        assert (answer.status, answer.type) == (status, "application/problem+json"), body
+        assert word in answer.json["detail"]
     assert (await site.get("/api/sessions")).json == {"sessions": []}
 
 
-async def test_sessions_are_listed_by_their_last_activity(site: Site) -> None:
+async def test_sessions_are_listed_by_their_last_activity(each_site: Site) -> None:
     """The most recently active one comes first; `limit` cuts the list."""
-    first, second = await site.session("first"), await site.session("second")
-    await site.finished(first)
+    first, second = await each_site.session("first"), await each_site.session("second")
+    await each_site.finished(first)
 
-    every = (await site.get("/api/sessions")).json["sessions"]
-    newest = (await site.get("/api/sessions?limit=1")).json["sessions"]
+    every = (await each_site.get("/api/sessions")).json["sessions"]
+    newest = (await each_site.get("/api/sessions?limit=1")).json["sessions"]
 
     assert [first, second] == [one["session"] for one in every]
     assert newest == every[:1]
 
 
-@pytest.mark.parametrize("limit", ["-1", "201", "x", "1.5", "٣", "9" * 30])
-async def test_a_limit_out_of_range_is_refused(site: Site, limit: str) -> None:
+async def test_a_limit_out_of_range_is_refused(site: Site) -> None:
     """A limit is a whole number that the service can bear."""
-    answer = await site.get(f"/api/sessions?limit={limit}")
+    limits = ["-1", "201", "x", "1.5", "٣", "9" * 30]
 
-    assert (answer.status, "limit" in answer.json["detail"]) == (400, True)
+    answers = [await site.get(f"/api/sessions?limit={limit}") for limit in limits]
+
+    assert {one.status for one in answers} == {400}
+    assert "limit" in answers[0].json["detail"]
 
 
-@pytest.mark.parametrize("session", [NOBODY, "x", "%00", "%ff", "%ed%a0%80", "a" * 3000])
-@pytest.mark.parametrize(
-    ("method", "rest"),
-    [
-        ("GET", ""),
-        ("GET", "/messages"),
-        ("POST", "/messages"),
-        ("GET", "/events"),
-        ("POST", "/stop"),
-    ],
-)
-async def test_a_session_that_is_not_there_is_not_found(
-    site: Site, method: str, rest: str, session: str
-) -> None:
+async def test_a_session_that_is_not_there_is_not_found(each_site: Site) -> None:
     """Whatever stands in the address, it never reaches the database as something else."""
-    answer = await site.call(method, f"/api/sessions/{session}{rest}", {"text": "hi"})
+    sessions = [NOBODY, "x", "%00", "%ff", "%ed%a0%80", "a" * 3000]
+    rest = [("GET", ""), ("GET", "/messages"), ("POST", "/messages"), ("GET", "/events")]
+    rest.append(("POST", "/stop"))
 
-    assert (answer.status, answer.type) == (404, "application/problem+json")
+    answers = [
+        await each_site.call(method, f"/api/sessions/{session}{path}", {"text": "hi"})
+        for session in sessions
+        for method, path in rest
+    ]
+
+    assert {(one.status, one.type) for one in answers} == {(404, "application/problem+json")}
 
 
 # -- messages -------------------------------------------------------------------------------------
@@ -197,35 +193,35 @@ async def test_a_message_is_accepted_with_its_receipt(site: Site) -> None:
     assert receipt["status_url"] == answer.headers["Location"]
 
 
-async def test_messages_are_read_page_by_page(site: Site) -> None:
+async def test_messages_are_read_page_by_page(each_site: Site) -> None:
     """Question and answer stand in order; `after` is the number of the last one read."""
-    session = await site.session()
-    await site.finished(session, "one")
-    await site.finished(session, "two")
+    session = await each_site.session()
+    await each_site.finished(session, "one")
+    await each_site.finished(session, "two")
 
     path = f"/api/sessions/{session}/messages"
-    first = (await site.get(f"{path}?limit=3")).json["messages"]
-    rest = (await site.get(f"{path}?after={first[-1]['number']}")).json["messages"]
+    first = (await each_site.get(f"{path}?limit=3")).json["messages"]
+    rest = (await each_site.get(f"{path}?after={first[-1]['number']}")).json["messages"]
 
     assert [one["text"] for one in first + rest] == ["one", "Hello.", "two", "Hello."]
     assert [one["role"] for one in first + rest] == ["user", "voice"] * 2
 
 
-async def test_a_text_of_any_characters_is_kept(site: Site) -> None:
+async def test_a_text_of_any_characters_is_kept(each_site: Site) -> None:
     """What no database stores is replaced; everything else is kept as it is."""
-    session = await site.session()
-    await site.finished(session, "a\0b 😀 \ud800\nc")
+    session = await each_site.session()
+    await each_site.finished(session, "a\0b 😀 \ud800\nc")
 
-    stored = (await site.get(f"/api/sessions/{session}/messages")).json["messages"]
+    stored = (await each_site.get(f"/api/sessions/{session}/messages")).json["messages"]
 
     assert stored[0]["text"] == "a\ufffdb 😀 \ufffd\nc"
 
 
-async def test_the_same_idempotency_key_makes_one_turn(site: Site) -> None:
+async def test_the_same_idempotency_key_makes_one_turn(each_site: Site) -> None:
     """A repeat, also one that races, gets the turn that is there."""
-    session = await site.session()
+    session = await each_site.session()
 
-    calls = [site.send(session, "hi", {"Idempotency-Key": "k-1"}) for _ in range(20)]
+    calls = [each_site.send(session, "hi", {"Idempotency-Key": "k-1"}) for _ in range(20)]
     answers = await asyncio.gather(*calls)
 
     assert len({answer.json["turn"] for answer in answers}) == 1
@@ -251,12 +247,14 @@ async def test_an_idempotency_key_belongs_to_its_session(site: Site) -> None:
     assert [(202, first), (202, second)] == [(one.status, one.json["session"]) for one in answers]
 
 
-@pytest.mark.parametrize("key", ["", "two words", "ü", "k" * 256])
-async def test_an_idempotency_key_must_be_printable(site: Site, key: str) -> None:
+async def test_an_idempotency_key_must_be_printable(site: Site) -> None:
     """A key that cannot be kept as it is is refused, not changed."""
-    answer = await site.send(await site.session(), "hi", {"Idempotency-Key": key})
+    session, wrong = await site.session(), ["", "two words", "ü", "k" * 256]
 
-    assert (answer.status, "Idempotency-Key" in answer.json["detail"]) == (400, True)
+    answers = [await site.send(session, "hi", {"Idempotency-Key": key}) for key in wrong]
+
+    assert {one.status for one in answers} == {400}
+    assert "Idempotency-Key" in answers[0].json["detail"]
 
 
 async def test_who_prefers_to_wait_gets_the_result(site: Site) -> None:
@@ -316,12 +314,13 @@ async def test_a_turn_tells_its_result(site: Site) -> None:
     assert result["usage"]["requests"] == 1
 
 
-@pytest.mark.parametrize("turn", [NOBODY, "x", "%00", "%ff"])
-async def test_a_turn_that_is_not_there_is_not_found(site: Site, turn: str) -> None:
+async def test_a_turn_that_is_not_there_is_not_found(each_site: Site) -> None:
     """Nobody waits for what never was."""
-    answer = await site.get(f"/api/turns/{turn}?wait=20")
+    turns = [NOBODY, "x", "%00", "%ff"]
 
-    assert answer.status == 404
+    answers = [await each_site.get(f"/api/turns/{turn}?wait=20") for turn in turns]
+
+    assert {one.status for one in answers} == {404}
 
 
 async def test_stop_ends_what_runs_and_what_waits(database: Database) -> None:
@@ -370,11 +369,11 @@ async def test_tasks_are_listed_with_their_next_instant(site: Site) -> None:
     assert listed[0]["timezone"] == "Europe/Berlin"
 
 
-async def test_a_task_can_be_run_now(site: Site) -> None:
+async def test_a_task_can_be_run_now(each_site: Site) -> None:
     """Its turn begins at once and its occurrence is recorded as asked for by hand."""
-    answer = await site.call("POST", "/api/tasks/morning/run")
-    result = (await site.get(f"{answer.headers['Location']}?wait=20")).json
-    occurrences = (await site.get("/api/tasks/morning/occurrences")).json["occurrences"]
+    answer = await each_site.call("POST", "/api/tasks/morning/run")
+    result = (await each_site.get(f"{answer.headers['Location']}?wait=20")).json
+    occurrences = (await each_site.get("/api/tasks/morning/occurrences")).json["occurrences"]
 
     assert (answer.status, result["state"]) == (202, "succeeded")
     assert [(True, "done", answer.json["turn"])] == [
@@ -382,21 +381,15 @@ async def test_a_task_can_be_run_now(site: Site) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/api/tasks/evening"),
-        ("POST", "/api/tasks/evening/run"),
-        ("GET", "/api/tasks/evening/occurrences"),
-        ("GET", "/api/tasks/%00"),
-        ("GET", "/api/nothing"),
-    ],
-)
-async def test_what_is_not_there_is_not_found(site: Site, method: str, path: str) -> None:
+async def test_what_is_not_there_is_not_found(site: Site) -> None:
     """A name nobody configured is said to be unknown."""
-    answer = await site.call(method, path)
+    names = ["/api/nothing", "/api/tasks/evening", "/api/tasks/evening/occurrences"]
+    read = [await site.get(path) for path in [*names, "/api/tasks/%00"]]
+    run = await site.call("POST", "/api/tasks/evening/run")
 
-    assert (answer.status, answer.type) == (404, "application/problem+json")
+    answers = {(one.status, one.type) for one in [*read, run]}
+
+    assert answers == {(404, "application/problem+json")}
 
 
 async def test_a_wrong_method_says_which_ones_there_are(site: Site) -> None:
@@ -404,7 +397,7 @@ async def test_a_wrong_method_says_which_ones_there_are(site: Site) -> None:
     answer = await site.call("DELETE", "/api/sessions")
 
     assert (answer.status, answer.type) == (405, "application/problem+json")
-    assert {"GET", "POST"} == set(answer.headers["Allow"].replace(" ", "").split(","))
+    assert {"GET", "POST"} <= set(answer.headers["Allow"].replace(" ", "").split(","))
 
 
 async def test_agents_are_listed_without_their_prompts(site: Site) -> None:
@@ -418,29 +411,29 @@ async def test_agents_are_listed_without_their_prompts(site: Site) -> None:
 # -- what went wrong ------------------------------------------------------------------------------
 
 
-async def test_the_inbox_tells_what_was_received(site: Site) -> None:
+async def test_the_inbox_tells_what_was_received(each_site: Site) -> None:
     """A message of the API is one of the things received; a state picks some of them."""
-    receipt = await site.finished(await site.session())
+    receipt = await each_site.finished(await each_site.session())
 
-    accepted = (await site.get("/api/inbox?state=accepted")).json["inbox"]
-    quarantined = (await site.get("/api/inbox?state=quarantined")).json["inbox"]
+    accepted = (await each_site.get("/api/inbox?state=accepted")).json["inbox"]
+    quarantined = (await each_site.get("/api/inbox?state=quarantined")).json["inbox"]
 
     assert [("console", receipt["turn"])] == [(one["channel"], one["turn"]) for one in accepted]
     assert quarantined == []
 
 
-async def test_deliveries_are_listed_by_state(site: Site) -> None:
+async def test_deliveries_are_listed_by_state(each_site: Site) -> None:
     """Nothing is sent for a message of the API: who asked reads the answer."""
-    await site.finished(await site.session())
+    await each_site.finished(await each_site.session())
 
-    answers = [await site.get(f"/api/deliveries{query}") for query in ("", "?state=failed")]
+    answers = [await each_site.get(f"/api/deliveries{query}") for query in ("", "?state=failed")]
 
     assert [answer.json for answer in answers] == [{"deliveries": []}] * 2
 
 
-@pytest.mark.parametrize("path", ["/api/deliveries", "/api/inbox"])
-async def test_an_unknown_state_is_refused(site: Site, path: str) -> None:
+async def test_an_unknown_state_is_refused(site: Site) -> None:
     """The answer lists the states there are."""
-    answer = await site.get(f"{path}?state=lost")
+    answers = [await site.get(f"/api/{path}?state=lost") for path in ("deliveries", "inbox")]
 
-    assert (answer.status, "state takes one of" in answer.json["detail"]) == (400, True)
+    assert [one.status for one in answers] == [400, 400]
+    assert "state takes one of pending, " in answers[0].json["detail"]

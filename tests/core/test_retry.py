@@ -77,26 +77,29 @@ def test_deliveries_that_failed_together_come_back_apart() -> None:
     assert len(found) > 50
 
 
+@pytest.mark.parametrize("attempt", [1, 3, 9])
 @pytest.mark.parametrize("seconds", [0, 1, 17, 3600])
-def test_a_pause_of_a_chat_is_kept_to_the_second(seconds: int) -> None:
+def test_a_pause_of_a_chat_is_kept_to_the_second(seconds: int, attempt: int) -> None:
     """Neither sooner nor later than Telegram said."""
     busy = ChannelBusy("flood", timedelta(seconds=seconds))
 
-    assert seconds == pause(decide(busy, channel=Channel.TELEGRAM, attempt=3))
+    assert seconds == pause(decide(busy, channel=Channel.TELEGRAM, attempt=attempt))
 
 
 def test_a_receiver_that_asks_for_hours_gets_them() -> None:
     """Its pause is longer than the schedule's."""
     busy = ChannelBusy("the receiver answered 429", timedelta(hours=3))
+    found = [pause(decide(busy, attempt=one)) for one in (2, 4)]
 
-    assert timedelta(hours=3).total_seconds() == pause(decide(busy, attempt=2))
+    assert found == [timedelta(hours=3).total_seconds()] * 2
 
 
-def test_short_pauses_do_not_use_up_the_patience() -> None:
+def test_short_pauses_are_kept_but_do_not_use_up_the_patience() -> None:
     """Ten times "in a second" would otherwise be the end after ten seconds."""
     busy = ChannelBusy("the receiver answered 429", timedelta(seconds=1))
+    found = [pause(decide(busy, attempt=one)) for one in range(1, 10)]
 
-    assert pause(decide(attempt=3)) == pause(decide(busy, attempt=3))
+    assert found == [1, 1, 1, *(pause(decide(attempt=one)) for one in range(4, 10))]
 
 
 def test_a_negative_pause_is_none() -> None:

@@ -19,6 +19,7 @@ NOT_MODIFIED = (
     "Bad Request: message is not modified: specified new message content and reply markup are "
     "exactly the same as a current content and reply markup of the message"
 )
+STOP = InlineKeyboardButton("Stop", callback_data="stop:1")
 THREAD_GONE = (400, "Bad Request: message thread not found")
 
 # -- the client library --------------------------------------------------------------------------
@@ -59,9 +60,6 @@ async def test_every_version_of_a_message_is_kept(
         ("One two", clock.now),
     ]
     assert (message.history, message.markups) == (["One", "One two"], [True, False])
-
-
-STOP = InlineKeyboardButton("Stop", callback_data="stop:1")
 
 
 async def test_the_library_changes_buttons_types_and_deletes(
@@ -186,8 +184,11 @@ async def test_a_wrong_token_is_refused(api: BotApi, call: Caller, token: str, w
 
 async def test_the_library_sees_a_wrong_token(api: BotApi) -> None:
     """The library does not even start with it."""
+    stranger = bot_at(api.url, f"7000000001:{'B' * 35}")
+
     with pytest.raises(InvalidToken):
-        await bot_at(api.url, f"7000000001:{'B' * 35}").initialize()
+        await stranger.initialize()
+    await stranger.shutdown()
 
 
 async def test_what_does_not_exist_is_not_found(api: BotApi, call: Caller) -> None:

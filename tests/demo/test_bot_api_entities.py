@@ -137,11 +137,7 @@ def test_entities_that_cannot_be_together_are_repaired(
     entities: list[tuple[str, int, int]], expected: list[tuple[str, int, int]]
 ) -> None:
     """Code is never dressed, quotes do not nest, of two that exclude each other one goes."""
-    assert (
-        shown("a text.", *(entity(*one) for one in entities if one[1] + one[2] <= 7))
-        == [one for one in expected if one[1] + one[2] <= 7]
-        or shown("a text..!", *(entity(*one) for one in entities)) == expected
-    )
+    assert shown("some text", *(entity(*one) for one in entities)) == expected
 
 
 def test_code_inside_of_a_link_wins() -> None:

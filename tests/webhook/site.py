@@ -160,7 +160,14 @@ async def serving(
 @asynccontextmanager
 async def listening(application: web.Application) -> AsyncGenerator[int]:
     """Serve an application on a free port of this machine."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handle_signals=False)
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=0.1,
+        # How long the server reads on, and forgets, what follows after it has answered.
+        lingering_time=0.1,
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=256).start()

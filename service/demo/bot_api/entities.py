@@ -67,7 +67,7 @@ def dressed(params: Json, *, too_long: str = "message is too long") -> Dressed:
     if params.get("parse_mode"):
         # Nobody here reads marks, and a text that shows them would look like a success.
         raise Refused(400, "unsupported parse_mode")
-    spans = list(_spans(params.get("entities") or [], text))
+    spans = list(_spans(params.get("entities", []), text))
     text, spans = _trimmed(text, spans)
     if not text:
         raise Refused(400, "text must be non-empty")

@@ -1,0 +1,87 @@
+"""PostgreSQL: a pool of connections, any number of processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+T = TypeVar("T")
+
+
+class PostgresqlBackend:
+    """Runs whole transactions on pooled asyncpg connections."""
+
+    def __init__(self, url: sa.URL, *, pool_size: int) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 15,
+                "server_settings": {
+                    "application_name": "ringback",
+                    "statement_timeout": "15000",
+                    "lock_timeout": "5000",
+                    "idle_in_transaction_session_timeout": "30000",
+                },
+            },
+        )
+
+    lock_path = None
+
+    async def open(self, *, shared: bool) -> None:  # noqa: ARG002 - nothing to take
+        """See that the server answers."""
+        await self.read(_ping)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in one transaction."""
+        async with self._engine.begin() as conn:
+            return await conn.run_sync(work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` on a connection whose changes are thrown away."""
+        async with self._engine.connect() as conn:
+            return await conn.run_sync(work)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[PostgresqlSteps]:
+        """One transaction over several steps."""
+        async with self._engine.begin() as conn:
+            yield PostgresqlSteps(conn)
+
+
+class PostgresqlSteps:
+    """The steps of one open transaction."""
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def step(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run one step."""
+        return await _finish(self._conn.run_sync(work))
+
+
+async def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` to its end even when the caller is cancelled meanwhile, then be cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+def _ping(conn: sa.Connection) -> None:
+    conn.execute(sa.text("SELECT 1"))

@@ -1,0 +1,505 @@
+"""The `ringback` command, in processes of its own: what it says, where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from service.store import control
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 30.0
+TASK = '[tasks.morning]\ncron = "0 8 * * *"\nagent = "assistant"\nprompt = "Good morning"\n'
+TURN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\n")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one command."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder to run commands in, with or without a `ringback.toml`."""
+
+    path: Path
+
+    def configure(self, text: str) -> Path:
+        """Write the file that is taken by default."""
+        file = self.path / "ringback.toml"
+        file.write_text(text, "utf-8")
+        return file
+
+    def run(
+        self, *arguments: str, given: bytes = b"", environ: Mapping[str, str] | None = None
+    ) -> Outcome:
+        """Run one command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "service", *arguments],
+            cwd=self.path,
+            env=_environ(environ),
+            input=given,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    @property
+    def lock(self) -> Path:
+        """Where the process that holds the database says how it is reached."""
+        return self.path / "ringback.db.lock"
+
+
+def _environ(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    left_out = ("RINGBACK_", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **(extra or {})}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """An empty folder."""
+    return Folder(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """A folder in which a service runs."""
+    folder = Folder(tmp_path_factory.mktemp("served"))
+    folder.configure(f"[server]\nport = 0\n{TASK}")
+    with (folder.path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve"],
+            cwd=folder.path,
+            env=_environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while control.find(folder.lock) is None:
+            assert process.poll() is None, (folder.path / "log").read_text()
+            assert time.monotonic() < deadline, "the service did not start"
+            time.sleep(0.02)
+        yield folder
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
+# -- help and versions ----------------------------------------------------------------------------
+
+
+def _cpu_seconds(*arguments: str) -> float:
+    """The least processor time that a process took in three runs."""
+    return min(_cpu_seconds_once(arguments) for _ in range(3))
+
+
+def _cpu_seconds_once(arguments: Sequence[str]) -> float:
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=_environ(), stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_help_answers_at_once() -> None:
+    """It costs little more than the library that prints it: 0.3 s of CPU, or three times that."""
+    bare = _cpu_seconds("-c", "import typer")
+
+    assert _cpu_seconds("-m", "service", "--help") < max(0.3, 3 * bare)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Whatever the machine: no library of the service is loaded to print a page of text."""
+    script = (
+        "import sys; from service.__main__ import main; sys.argv[1:] = ['--help']\n"
+        "try: main()\n"
+        "except SystemExit: print('HEAVY', sorted({'aiohttp', 'sqlalchemy', 'pydantic', "
+        "'structlog', 'telegram', 'alembic', 'pydantic_ai', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=_environ(), capture_output=True, check=True
+    )
+
+    assert done.stdout.decode().splitlines()[-1] == "HEAVY []"
+
+
+def test_help_names_every_command(folder: Folder) -> None:
+    """A newcomer sees what there is."""
+    said = folder.run("--help").out
+
+    commands = "serve demo check-config migrate chat send sessions tasks token".split()
+    assert [one for one in commands if not re.search(rf"^  {one} +\S", said, re.MULTILINE)] == []
+
+
+def test_the_version_is_one_line(folder: Folder) -> None:
+    """Scripts and bug reports need nothing else."""
+    said = folder.run("--version")
+
+    assert (said.code, said.out.count("\n"), said.err) == (0, 1, "")
+
+
+def test_a_misspelt_command_is_a_usage_error(folder: Folder) -> None:
+    """Exit code 2, and the help is named."""
+    said = folder.run("serv")
+
+    assert (said.code, said.out, "--help" in said.err) == (2, "", True)
+
+
+# -- configuration --------------------------------------------------------------------------------
+
+
+def test_without_a_file_the_defaults_are_good(folder: Folder) -> None:
+    """Nothing has to be set up, and looking makes nothing."""
+    said = folder.run("check-config")
+
+    assert (said.code, said.err) == (0, "")
+    assert "1 agents, 0 webhooks, 0 tasks, Telegram off" in said.out
+    assert list(folder.path.iterdir()) == []
+
+
+def test_every_problem_of_a_file_is_listed(folder: Folder) -> None:
+    """One line each, with its place in the file; exit code 2 and no traceback."""
+    folder.configure(
+        "[server]\nprot = 1\n[agents.assistant]\nprovider = 'nowhere'\nmodel = 'x'\n"
+        "[tasks.morning]\ncron = 'never'\nagent = 'assistant'\nprompt = 'hi'\n"
+    )
+
+    said = folder.run("check-config")
+
+    lines = said.err.splitlines()
+    assert (said.code, said.out) == (2, "")
+    assert all(line.startswith("ringback: ") for line in lines), lines
+    for place in ("server.prot", "tasks.morning"):
+        assert any(place in line for line in lines), lines
+
+
+@pytest.mark.parametrize("command", ["check-config", "serve", "migrate", "sessions"])
+def test_a_file_that_is_not_there_is_a_problem_of_the_configuration(
+    folder: Folder, command: str
+) -> None:
+    """Exit code 2, whatever was to be done with it."""
+    said = folder.run(command, "--config", "nowhere.toml")
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("ringback: nowhere.toml: cannot be read")
+    assert said.err.count("\n") == 1
+
+
+def test_the_file_may_be_named_by_the_environment(folder: Folder) -> None:
+    """RINGBACK_CONFIG is what --config would say."""
+    (folder.path / "other.toml").write_text(TASK)
+
+    said = folder.run("check-config", environ={"RINGBACK_CONFIG": "other.toml"})
+
+    assert "1 tasks" in said.out
+
+
+# -- the database ---------------------------------------------------------------------------------
+
+
+def test_migrate_makes_the_schema_and_says_so(folder: Folder) -> None:
+    """A second time there is nothing to do."""
+    first, again = folder.run("migrate"), folder.run("migrate")
+
+    assert (first.code, first.err) == (0, "")
+    assert first == again
+    assert (folder.path / "ringback.db").exists()
+
+
+def test_migrate_leaves_a_file_in_use_alone(served: Folder) -> None:
+    """The process that holds it is to be stopped first."""
+    said = served.run("migrate")
+
+    assert (said.code, said.out) == (1, "")
+    assert re.fullmatch(r"ringback: .* is in use by another Ringback process; .*\n", said.err)
+
+
+def test_a_token_is_all_that_is_printed(folder: Folder) -> None:
+    """`TOKEN=$(ringback token create ci)` works."""
+    made = folder.run("token", "create", "ci")
+    listed = folder.run("token", "list")
+
+    assert re.fullmatch(r"rba_[\w-]{40,}\n", made.out)
+    assert re.fullmatch(r"ci  \d{4}-\d\d-\d\d \d\d:\d\d UTC\n", listed.out)
+    assert (made.code, made.err, listed.err) == (0, "", "")
+
+
+def test_a_token_that_is_not_there_cannot_be_revoked(folder: Folder) -> None:
+    """The fix is named."""
+    said = folder.run("token", "revoke", "ci")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "ringback: there is no token 'ci'; see: ringback token list\n"
+
+
+# -- without a service ----------------------------------------------------------------------------
+
+
+def test_send_answers_without_a_service(folder: Folder) -> None:
+    """The words come from the input, the answer goes to the output, nothing else does."""
+    said = folder.run("send", "-", given="Grüße 😀\xff\n".encode("utf-8") + b"\xff")
+
+    assert (said.code, said.err) == (0, "")
+    assert "> Grüße 😀ÿ" in said.out
+    assert said.out.endswith("\n")
+
+
+def test_a_conversation_goes_on_in_the_next_command(folder: Folder) -> None:
+    """The same key is the same session; JSON holds the whole result."""
+    folder.run("send", "one")
+
+    result = json.loads(folder.run("send", "two", "--json").out)
+
+    assert result["state"] == "succeeded"
+    assert "You wrote once before." in result["text"]
+
+
+def test_who_does_not_wait_gets_the_id_of_the_turn(folder: Folder) -> None:
+    """The turn is stored; whoever runs next answers it."""
+    said = folder.run("send", "slowly for 5 s", "--no-wait")
+    listed = json.loads(folder.run("sessions", "--json").out)
+
+    assert (said.code, said.err) == (0, "")
+    assert TURN.fullmatch(said.out)
+    assert [one["title"] for one in listed] == ["slowly for 5 s"]
+
+
+def test_a_failed_turn_is_told_without_a_traceback(folder: Folder) -> None:
+    """The reason goes to the errors, the exit code is 1."""
+    said = folder.run("send", "fail refused")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "[failed: The offline provider refused, as you asked.]\n"
+
+
+def test_commands_at_the_same_moment_take_turns(folder: Folder) -> None:
+    """One of them holds the file; the others reach it or wait."""
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(lambda words: folder.run("send", words), ("one", "two", "three")))
+
+    assert [(one.code, one.err) for one in said] == [(0, "")] * 3
+
+
+# -- with a service -------------------------------------------------------------------------------
+
+
+def test_a_command_finds_the_service_that_runs_here(served: Folder) -> None:
+    """The file that it holds says where it is; nothing has to be given."""
+    sent = served.run("send", "found?", "--session", "found")
+    listed = served.run("sessions")
+
+    assert (sent.code, sent.err, listed.code) == (0, "", 0)
+    assert "> found?" in sent.out
+    assert re.search(r"^[0-9a-f-]{36}  assistant  console .*  found\?$", listed.out, re.MULTILINE)
+
+
+def test_a_token_lets_in_from_anywhere(served: Folder, folder: Folder) -> None:
+    """Made beside the running service, it works at once, until it is revoked."""
+    url = _url(served)
+    token = served.run("token", "create", "far").out.strip()
+
+    environ = {"RINGBACK_URL": url, "RINGBACK_TOKEN": token}
+    before = folder.run("tasks", "list", environ=environ)
+    served.run("token", "revoke", "far")
+    after = folder.run("tasks", "list", "--url", url, "--token", token)
+
+    assert (before.code, before.err) == (0, "")
+    assert re.search(r"^morning  0 8 \* \* \*  UTC +assistant  True", before.out, re.MULTILINE)
+    assert after.code == 1
+    assert after.err.startswith("ringback: Unauthorized: ")
+    assert token not in after.err
+
+
+def test_a_task_is_run_and_its_answer_shown(served: Folder) -> None:
+    """Whatever its schedule says."""
+    said = served.run("tasks", "run", "morning")
+
+    assert (said.code, said.err) == (0, "")
+    assert "> Good morning" in said.out
+
+
+@pytest.mark.parametrize("name", ["evening", "a/b?c#d", "../sessions", "%00"])
+def test_a_task_nobody_configured_is_named(served: Folder, name: str) -> None:
+    """What is typed is a name, never a part of an address."""
+    said = served.run("tasks", "run", name)
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("ringback: Not found: ")
+
+
+def test_an_unknown_agent_is_refused_with_the_known_ones(served: Folder) -> None:
+    """The fix stands in the message."""
+    said = served.run("send", "hi", "--agent", "nobody", "--session", "agents")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.endswith("agent: there is no 'nobody'; there are: assistant\n")
+
+
+def test_a_long_message_comes_back_whole(served: Folder) -> None:
+    """One event may be longer than any buffer."""
+    words = "x" * 199_000
+
+    said = served.run("send", "-", "--session", "long", given=words.encode())
+
+    assert (said.code, said.err, words in said.out) == (0, "", True)
+
+
+def test_what_steers_a_terminal_is_only_shown(served: Folder) -> None:
+    """Titles and answers hold what strangers wrote."""
+    said = served.run("send", "-", "--session", "esc", given="\x1b]0;owned\x07 a\u202eb".encode())
+    listed = served.run("sessions")
+
+    assert "\ufffd]0;owned\ufffd a\ufffdb" in said.out
+    assert not {"\x1b", "\x07", "\u202e"} & set(said.out + listed.out)
+
+
+def test_chat_reads_lines_from_a_pipe(served: Folder) -> None:
+    """Each line is a message; the last one needs no end."""
+    said = served.run("chat", "--session", "pipe", given=b"one\n\n   \ntwo")
+
+    assert (said.code, said.err) == (0, "")
+    assert ("> one" in said.out, "> two" in said.out) == (True, True)
+    assert "You wrote once before." in said.out
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("127.0.0.1:8080", "--url"),
+        ("ftp://example.org", "--url"),
+        ("http://", "--url"),
+        ("http://127.0.0.1:1", "cannot be reached"),
+    ],
+)
+def test_a_service_that_cannot_be_reached_is_one_line(folder: Folder, url: str, word: str) -> None:
+    """No traceback, exit code 1, and no database is made instead."""
+    said = folder.run("sessions", "--url", url)
+
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert word in said.err
+    assert list(folder.path.iterdir()) == []
+
+
+def test_with_postgresql_a_token_is_needed(folder: Folder) -> None:
+    """The service may run anywhere: the options that say where are named."""
+    folder.configure('[database]\nurl = "postgresql+asyncpg://nobody@127.0.0.1:1/none"\n')
+
+    said = folder.run("sessions")
+
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert [word in said.err for word in ("--token", "--url", "RINGBACK_TOKEN")] == [True] * 3
+
+
+# -- at the keyboard ------------------------------------------------------------------------------
+
+
+class Keyboard:
+    """Somebody at a terminal, who waits for words before doing the next thing."""
+
+    def __init__(self, folder: Folder, *arguments: str) -> None:
+        self._screen, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "service", *arguments],
+            cwd=folder.path,
+            env=_environ({"TERM": "dumb"}),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def __enter__(self) -> Keyboard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        os.close(self._screen)
+
+    def until(self, words: str) -> None:
+        """Wait until these words stand after everything seen before; they count as seen."""
+        new, deadline = "", time.monotonic() + PATIENCE
+        while words not in new:
+            assert time.monotonic() < deadline, f"{words!r} did not come: {self.seen}{new}"
+            if select.select([self._screen], [], [], 0.1)[0]:
+                new += os.read(self._screen, 4096).decode("utf-8", "replace")
+        self.seen += new
+
+    def type(self, line: str) -> None:
+        """Type a line."""
+        os.write(self._screen, line.encode() + b"\n")
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def over(self) -> int:
+        """Wait for the end; return the exit code."""
+        return self._process.wait(PATIENCE)
+
+
+def test_ctrl_c_stops_the_answer_and_then_leaves(served: Folder) -> None:
+    """The first one keeps the conversation, the one at the prompt ends it."""
+    with Keyboard(served, "chat", "--session", "stop") as keyboard:
+        keyboard.until("> ")
+        keyboard.type("slowly for 60 s")
+        keyboard.until("You said")
+        keyboard.interrupt()
+        keyboard.until("[stopped]")
+        keyboard.until("> ")
+        keyboard.interrupt()
+
+        assert keyboard.over() == 130
+    assert "Traceback" not in keyboard.seen
+
+
+def test_ctrl_c_stops_what_send_waits_for(served: Folder) -> None:
+    """The turn itself is stopped, not only the looking at it; that is no success."""
+    with Keyboard(served, "send", "slowly for 60 s", "--session", "stop-send") as keyboard:
+        keyboard.until("You said")
+        keyboard.interrupt()
+        keyboard.until("[stopped]")
+
+        assert keyboard.over() == 1
+    assert "Traceback" not in keyboard.seen
+
+
+def test_the_end_of_the_input_ends_the_chat(served: Folder) -> None:
+    """Ctrl-D at the prompt is a way to say goodbye."""
+    with Keyboard(served, "chat", "--session", "end") as keyboard:
+        keyboard.until("> ")
+        keyboard.type("\x04")
+
+        assert keyboard.over() == 0
+
+
+def _url(served: Folder) -> str:
+    running = control.find(served.lock)
+    assert running is not None
+    return running.url
