@@ -1,0 +1,178 @@
+"""Every due instant of a task is recorded once and rung once, whoever looks at the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from service.core.model import Accepted, Refusal
+from service.core.schedule import Schedule
+from service.core.states import OccurrenceState
+from service.engine.scheduler import Scheduler, Task
+from service.store import occurrences, tables
+from service.store.database import Database
+from tests.engine.engine import BINDING, Engine, running
+from tests.fakes import RememberingSender, ScriptedAgents
+
+HOURLY = Schedule.parse("0 * * * *", "UTC")
+
+
+def task(**fields: Any) -> Task:
+    """A task that greets every hour."""
+    values: dict[str, Any] = {
+        "name": "greet",
+        "schedule": HOURLY,
+        "binding": BINDING,
+        "prompt": "Good hour!",
+        "sticky": False,
+        "catch_up": timedelta(hours=1),
+        "overlap": "skip",
+        "enabled": True,
+        **fields,
+    }
+    return Task(**values)
+
+
+def scheduler(engine: Engine, one: Task) -> Scheduler:
+    """A scheduler of one task."""
+    return Scheduler(engine.database, engine.intake, engine.metrics, {one.name: one})
+
+
+async def be_due_since(database: Database, at: datetime) -> None:
+    """Leave the task as a service that stopped before `at` would have."""
+    await database.write(
+        occurrences.define, "greet", schedule=str(HOURLY), next_at=at, enabled=True
+    )
+
+
+def last_hour() -> datetime:
+    """The last full hour."""
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+async def recorded(database: Database) -> list[tuple[str, str | None]]:
+    """State and reason of every occurrence, oldest first."""
+    table = tables.occurrences
+    rows = await database.read(
+        lambda conn: conn.execute(sa.select(table).order_by(table.c.scheduled_at)).all()
+    )
+    return [(row.state, row.reason) for row in rows]
+
+
+async def test_a_due_instant_becomes_a_turn(database: Database) -> None:
+    """With its occurrence done when the turn is, and the next instant known."""
+    async with running(database) as engine:
+        one = scheduler(engine, task())
+        await be_due_since(database, last_hour())
+        await one.define()
+
+        pause = await one.ring_due()
+        view = (await one.tasks())[0]
+        assert view.last is not None
+        assert view.last.turn is not None
+        result = await engine.result(view.last.turn)
+
+    assert result.text == "Hello."
+    assert pause <= timedelta(seconds=30)
+    assert view.next_at == last_hour() + timedelta(hours=1)
+    assert await recorded(database) == [("done", None)]
+
+
+async def test_many_replicas_ring_once(database: Database) -> None:
+    """However many look at once, and again later, there is one occurrence and one turn."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    schedulers = [scheduler(engine, task()) for _ in range(20)]
+    await be_due_since(database, last_hour())
+
+    await asyncio.gather(*(one.ring_due() for one in schedulers))
+    await asyncio.gather(*(one.ring_due() for one in schedulers))
+
+    turns = await database.read(
+        lambda conn: conn.scalar(sa.select(sa.func.count()).select_from(tables.turns))
+    )
+    assert (len(await recorded(database)), turns) == (1, 1)
+
+
+async def test_missed_instants_are_recorded(database: Database) -> None:
+    """After an outage the last one runs, the others are skipped with the reason."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    await be_due_since(database, last_hour() - timedelta(hours=3))
+
+    await scheduler(engine, task(catch_up=timedelta(minutes=61))).ring_due()
+
+    found = await recorded(database)
+    assert [state for state, _ in found] == ["skipped", "skipped", "skipped", "queued"]
+    assert all("not running" in str(reason) for _, reason in found[:3])
+
+
+@pytest.mark.parametrize(("overlap", "second"), [("skip", "skipped"), ("queue", "queued")])
+async def test_a_task_that_is_still_running(database: Database, overlap: str, second: str) -> None:
+    """The next instant is skipped, or waits, as the task says."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    one = scheduler(engine, task(overlap=overlap))
+    await one.run("greet", by="operator")
+    await be_due_since(database, last_hour())
+
+    await one.ring_due()
+
+    states = [state for state, _ in await recorded(database)]
+    assert sorted(states) == sorted(["queued", second])
+
+
+async def test_an_occurrence_whose_process_died_is_rung_later(database: Database) -> None:
+    """Recorded and not rung: the next look finds it."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    one = scheduler(engine, task())
+    await one.define()
+    long_ago = datetime.now(UTC) - timedelta(minutes=1)
+    await database.write(
+        occurrences.record, "greet", last_hour(), state=OccurrenceState.DUE, at=long_ago
+    )
+
+    await one.ring_due()
+
+    assert await recorded(database) == [("queued", None)]
+
+
+async def test_a_manual_run_is_an_occurrence_of_its_own(database: Database) -> None:
+    """It does not touch the schedule, and may be repeated."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    one = scheduler(engine, task())
+    await one.define()
+
+    outcomes = [await one.run("greet", by="operator") for _ in range(2)]
+    unknown = await one.run("nobody", by="operator")
+
+    assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+    assert len({outcome.turn for outcome in outcomes if isinstance(outcome, Accepted)}) == 2
+    assert isinstance(unknown, Refusal)
+    assert [one.manual for one in await one.occurrences("greet")] == [True, True]
+
+
+async def test_a_changed_schedule_starts_anew(database: Database) -> None:
+    """What the old one would have missed is no business of the new one."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    await be_due_since(database, last_hour() - timedelta(days=3))
+    daily = task(schedule=Schedule.parse("0 8 * * *", "Europe/Berlin"))
+
+    one = scheduler(engine, daily)
+    await one.define()
+    await one.ring_due()
+
+    assert await recorded(database) == []
+
+
+async def test_a_task_that_left_the_configuration_is_forgotten(database: Database) -> None:
+    """Its occurrences stay on record."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    await be_due_since(database, last_hour())
+    await scheduler(engine, task()).ring_due()
+
+    await Scheduler(database, engine.intake, engine.metrics, {}).define()
+
+    assert await database.read(occurrences.stored_tasks) == {}
+    assert len(await recorded(database)) == 1
