@@ -81,11 +81,12 @@ def options(
 @app.command()
 def serve(config: Config = None) -> None:
     """Run the service until it is told to stop."""
-    from service.app import serve as run
     from service.log import setup
 
     settings = _settings(config)
     setup(settings.log, settings.secrets())
+    from service.app import serve as run
+
     _run(run(settings), fast=True)
 
 
@@ -100,9 +101,9 @@ def demo() -> None:
 @app.command("check-config")
 def check_config(config: Config = None) -> None:
     """Read the configuration and report every problem."""
+    settings = _quietly(config)
     from service.app import check
 
-    settings = _quietly(config)
     check(settings)
     _say(
         f"The configuration is good: {len(settings.agents)} agents, "

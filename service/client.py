@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -149,9 +150,8 @@ async def _reach(
     if settings.database.url.startswith("postgresql"):
         return _configured(settings.server, token)
     from service.store import control
-    from service.store.database import Database
 
-    lock = Database(settings.database.url).lock_path
+    lock = lock_of(settings.database.url)
     for _ in range(_TRIES):
         running = control.find(lock)
         if running is not None:
@@ -162,6 +162,15 @@ async def _reach(
             busy = error
         await asyncio.sleep(_PAUSE_SECONDS / 2)
     raise busy
+
+
+def lock_of(database: str) -> Path:
+    """The lock file of a SQLite database.
+
+    It is `Database.lock_path` without SQLAlchemy, which would take longer to load than the
+    running service takes to answer.
+    """
+    return Path(f"{database.partition(':///')[2].partition('?')[0]}.lock")
 
 
 def _checked(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -18,10 +19,16 @@ from pathlib import Path
 
 import pytest
 
+from service.client import lock_of
 from service.store import control
+from service.store.database import Database
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 30.0
+PATIENCE = 60.0
+NO_FILE = f"{os.strerror(errno.ENOENT)}\n"
+AGENTS = "".join(
+    f'[agents.{name}]\nprovider = "offline"\nmodel = "echo"\n' for name in ("assistant", "coder")
+)
 TASK = '[tasks.morning]\ncron = "0 8 * * *"\nagent = "assistant"\nprompt = "Good morning"\n'
 TURN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\n")
 
@@ -84,7 +91,7 @@ def folder(tmp_path: Path) -> Folder:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     """A folder in which a service runs."""
     folder = Folder(tmp_path_factory.mktemp("served"))
-    folder.configure(f"[server]\nport = 0\n{TASK}")
+    folder.configure(f"[server]\nport = 0\n{AGENTS}{TASK}")
     with (folder.path / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve"],
@@ -150,7 +157,8 @@ def test_help_names_every_command(folder: Folder) -> None:
     """A newcomer sees what there is."""
     said = folder.run("--help").out
 
-    commands = "serve demo check-config migrate chat send sessions tasks token".split()
+    commands = ["serve", "demo", "check-config", "migrate", "chat", "send"]
+    commands += ["sessions", "tasks", "token"]
     assert [one for one in commands if not re.search(rf"^  {one} +\S", said, re.MULTILINE)] == []
 
 
@@ -196,7 +204,7 @@ def test_every_problem_of_a_file_is_listed(folder: Folder) -> None:
         assert any(place in line for line in lines), lines
 
 
-@pytest.mark.parametrize("command", ["check-config", "serve", "migrate", "sessions"])
+@pytest.mark.parametrize("command", ["serve", "sessions"])
 def test_a_file_that_is_not_there_is_a_problem_of_the_configuration(
     folder: Folder, command: str
 ) -> None:
@@ -204,17 +212,14 @@ def test_a_file_that_is_not_there_is_a_problem_of_the_configuration(
     said = folder.run(command, "--config", "nowhere.toml")
 
     assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("ringback: nowhere.toml: cannot be read")
-    assert said.err.count("\n") == 1
+    assert said.err == "ringback: nowhere.toml: cannot be read: " + NO_FILE
 
 
 def test_the_file_may_be_named_by_the_environment(folder: Folder) -> None:
     """RINGBACK_CONFIG is what --config would say."""
-    (folder.path / "other.toml").write_text(TASK)
-
     said = folder.run("check-config", environ={"RINGBACK_CONFIG": "other.toml"})
 
-    assert "1 tasks" in said.out
+    assert (said.code, said.err) == (2, "ringback: other.toml: cannot be read: " + NO_FILE)
 
 
 # -- the database ---------------------------------------------------------------------------------
@@ -238,69 +243,39 @@ def test_migrate_leaves_a_file_in_use_alone(served: Folder) -> None:
 
 
 def test_a_token_is_all_that_is_printed(folder: Folder) -> None:
-    """`TOKEN=$(ringback token create ci)` works."""
+    """`TOKEN=$(ringback token create ci)` works; what cannot be revoked is said."""
     made = folder.run("token", "create", "ci")
     listed = folder.run("token", "list")
+    unknown = folder.run("token", "revoke", "cd")
 
+    assert (made.code, made.err, listed.err) == (0, "", "")
     assert re.fullmatch(r"rba_[\w-]{40,}\n", made.out)
     assert re.fullmatch(r"ci  \d{4}-\d\d-\d\d \d\d:\d\d UTC\n", listed.out)
-    assert (made.code, made.err, listed.err) == (0, "", "")
-
-
-def test_a_token_that_is_not_there_cannot_be_revoked(folder: Folder) -> None:
-    """The fix is named."""
-    said = folder.run("token", "revoke", "ci")
-
-    assert (said.code, said.out) == (1, "")
-    assert said.err == "ringback: there is no token 'ci'; see: ringback token list\n"
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.err == "ringback: there is no token 'cd'; see: ringback token list\n"
 
 
 # -- without a service ----------------------------------------------------------------------------
 
 
 def test_send_answers_without_a_service(folder: Folder) -> None:
-    """The words come from the input, the answer goes to the output, nothing else does."""
-    said = folder.run("send", "-", given="Grüße 😀\xff\n".encode("utf-8") + b"\xff")
+    """The answer goes to the output and nothing else does; the next command goes on from there."""
+    first = folder.run("send", "-", given="Grüße 😀".encode() + b"\xff")
+    second = folder.run("send", "two", "--json")
 
-    assert (said.code, said.err) == (0, "")
-    assert "> Grüße 😀ÿ" in said.out
-    assert said.out.endswith("\n")
-
-
-def test_a_conversation_goes_on_in_the_next_command(folder: Folder) -> None:
-    """The same key is the same session; JSON holds the whole result."""
-    folder.run("send", "one")
-
-    result = json.loads(folder.run("send", "two", "--json").out)
-
-    assert result["state"] == "succeeded"
-    assert "You wrote once before." in result["text"]
-
-
-def test_who_does_not_wait_gets_the_id_of_the_turn(folder: Folder) -> None:
-    """The turn is stored; whoever runs next answers it."""
-    said = folder.run("send", "slowly for 5 s", "--no-wait")
-    listed = json.loads(folder.run("sessions", "--json").out)
-
-    assert (said.code, said.err) == (0, "")
-    assert TURN.fullmatch(said.out)
-    assert [one["title"] for one in listed] == ["slowly for 5 s"]
-
-
-def test_a_failed_turn_is_told_without_a_traceback(folder: Folder) -> None:
-    """The reason goes to the errors, the exit code is 1."""
-    said = folder.run("send", "fail refused")
-
-    assert (said.code, said.out) == (1, "")
-    assert said.err == "[failed: The offline provider refused, as you asked.]\n"
+    assert (first.code, first.err) == (0, "")
+    assert "> Grüße 😀\ufffd" in first.out
+    assert first.out.endswith("\n")
+    assert json.loads(second.out)["state"] == "succeeded"
+    assert "You wrote once before." in json.loads(second.out)["text"]
 
 
 def test_commands_at_the_same_moment_take_turns(folder: Folder) -> None:
-    """One of them holds the file; the others reach it or wait."""
+    """One of them holds the file; the other reaches it or waits."""
     with ThreadPoolExecutor() as pool:
-        said = list(pool.map(lambda words: folder.run("send", words), ("one", "two", "three")))
+        said = list(pool.map(folder.run, ("send", "send"), ("one", "two")))
 
-    assert [(one.code, one.err) for one in said] == [(0, "")] * 3
+    assert [(one.code, one.err) for one in said] == [(0, "")] * 2
 
 
 # -- with a service -------------------------------------------------------------------------------
@@ -314,6 +289,44 @@ def test_a_command_finds_the_service_that_runs_here(served: Folder) -> None:
     assert (sent.code, sent.err, listed.code) == (0, "", 0)
     assert "> found?" in sent.out
     assert re.search(r"^[0-9a-f-]{36}  assistant  console .*  found\?$", listed.out, re.MULTILINE)
+
+
+def test_the_file_is_found_where_the_database_puts_it() -> None:
+    """Both sides agree on its name."""
+    urls = ["ringback.db", "/var/lib/ringback.db", "a%20b.db", "data/x.db?timeout=5"]
+    urls = [f"sqlite+aiosqlite:///{url}" for url in urls]
+
+    assert [lock_of(url) for url in urls] == [Database(url).lock_path for url in urls]
+
+
+def test_who_does_not_wait_gets_the_id_of_the_turn(served: Folder) -> None:
+    """Only that: the turn is stored, and answered without anybody looking."""
+    said = served.run("send", "hello", "--no-wait", "--session", "ids")
+
+    assert (said.code, said.err) == (0, "")
+    assert TURN.fullmatch(said.out)
+
+
+def test_a_failed_turn_is_told_without_a_traceback(served: Folder) -> None:
+    """The reason goes to the errors, the exit code is 1."""
+    said = served.run("send", "fail refused", "--session", "fail")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "[failed: The offline provider refused, as you asked.]\n"
+
+
+def test_a_session_is_bound_to_its_agent(served: Folder) -> None:
+    """Another agent is not put in its place in silence, nor an unknown one taken for another."""
+    said = served.run("send", "hi", "--agent", "nobody", "--session", "agents")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.endswith("agent: there is no 'nobody'; there are: assistant, coder\n")
+
+    served.run("send", "hi", "--agent", "coder", "--session", "agents")
+    said = served.run("send", "hi", "--agent", "assistant", "--session", "agents")
+
+    assert (said.code, said.out) == (1, "")
+    assert "'agents' is bound to the agent 'coder' for good" in said.err
 
 
 def test_a_token_lets_in_from_anywhere(served: Folder, folder: Folder) -> None:
@@ -341,21 +354,13 @@ def test_a_task_is_run_and_its_answer_shown(served: Folder) -> None:
     assert "> Good morning" in said.out
 
 
-@pytest.mark.parametrize("name", ["evening", "a/b?c#d", "../sessions", "%00"])
+@pytest.mark.parametrize("name", ["a/b?c#d", "../sessions"])
 def test_a_task_nobody_configured_is_named(served: Folder, name: str) -> None:
     """What is typed is a name, never a part of an address."""
     said = served.run("tasks", "run", name)
 
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("ringback: Not found: ")
-
-
-def test_an_unknown_agent_is_refused_with_the_known_ones(served: Folder) -> None:
-    """The fix stands in the message."""
-    said = served.run("send", "hi", "--agent", "nobody", "--session", "agents")
-
-    assert (said.code, said.out) == (1, "")
-    assert said.err.endswith("agent: there is no 'nobody'; there are: assistant\n")
 
 
 def test_a_long_message_comes_back_whole(served: Folder) -> None:
@@ -386,13 +391,7 @@ def test_chat_reads_lines_from_a_pipe(served: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "word"),
-    [
-        ("127.0.0.1:8080", "--url"),
-        ("ftp://example.org", "--url"),
-        ("http://", "--url"),
-        ("http://127.0.0.1:1", "cannot be reached"),
-    ],
+    ("url", "word"), [("127.0.0.1:8080", "--url"), ("http://127.0.0.1:1", "cannot be reached")]
 )
 def test_a_service_that_cannot_be_reached_is_one_line(folder: Folder, url: str, word: str) -> None:
     """No traceback, exit code 1, and no database is made instead."""
