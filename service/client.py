@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 
@@ -170,7 +170,8 @@ def lock_of(database: str) -> Path:
     It is `Database.lock_path` without SQLAlchemy, which would take longer to load than the
     running service takes to answer.
     """
-    return Path(f"{database.partition(':///')[2].partition('?')[0]}.lock")
+    file = database.partition(":///")[2].partition("?")[0]
+    return Path(f"{unquote(file)}.lock")
 
 
 def _checked(url: str) -> str:

@@ -431,6 +431,7 @@ class Keyboard:
         )
         os.close(theirs)
         self.seen = ""
+        self._unread = ""
 
     def __enter__(self) -> Keyboard:
         return self
@@ -442,13 +443,15 @@ class Keyboard:
         os.close(self._screen)
 
     def until(self, words: str) -> None:
-        """Wait until these words stand after everything seen before; they count as seen."""
-        new, deadline = "", time.monotonic() + PATIENCE
-        while words not in new:
-            assert time.monotonic() < deadline, f"{words!r} did not come: {self.seen}{new}"
+        """Wait until these words come after those waited for before."""
+        deadline = time.monotonic() + PATIENCE
+        while words not in self._unread:
+            assert time.monotonic() < deadline, f"{words!r} did not come: {self.seen}"
             if select.select([self._screen], [], [], 0.1)[0]:
-                new += os.read(self._screen, 4096).decode("utf-8", "replace")
-        self.seen += new
+                new = os.read(self._screen, 4096).decode("utf-8", "replace")
+                self._unread += new
+                self.seen += new
+        self._unread = self._unread.partition(words)[2]
 
     def type(self, line: str) -> None:
         """Type a line."""

@@ -3,64 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from service.core.schedule import Schedule, missed
 from service.errors import BadInput
-
-# Zone, the days around whose clock change everything is compared.
-CHANGES = [
-    ("Europe/Berlin", ("2026-03-29", "2026-10-25")),
-    ("America/New_York", ("2026-03-08", "2026-11-01")),
-    ("Australia/Lord_Howe", ("2026-04-04", "2026-10-03")),
-    ("Pacific/Apia", ("2011-12-30",)),
-    ("Pacific/Chatham", ("2026-04-04",)),
-    ("Africa/Cairo", ("2026-04-24", "2026-10-29")),
-    ("America/Havana", ("2026-03-08", "2026-11-01")),
-    ("Asia/Beirut", ("2026-03-29",)),
-    ("Africa/Casablanca", ("2026-02-15", "2026-03-22")),
-    ("Antarctica/Troll", ("2026-03-29", "2026-10-25")),
-    ("Europe/Dublin", ("2026-03-29",)),
-    ("America/St_Johns", ("2026-03-08", "2026-11-01")),
-    ("Asia/Kathmandu", ("2026-03-08",)),
-]
-EXPRESSIONS = [
-    "30 2 * * *",
-    "30 1 * * *",
-    "0 0 * * *",
-    "*/20 * * * *",
-    "0 */2 * * *",
-    "5 1-3 * * *",
-    "*/15 2 * * *",
-    "0 3 * * *",
-    "0 12 * * *",
-    "59 23 * * *",
-    "* * * * *",
-    "0 2 * * 0",
-    "15,45 0-3 * * *",
-    "0 0 29 3 *",
-]
-MINUTE = timedelta(minutes=1)
-
-
-@pytest.mark.parametrize(("zone", "days"), CHANGES, ids=str)
-def test_clock_changes_follow_the_rule_minute_by_minute(zone: str, days: tuple[str, ...]) -> None:
-    """Every schedule is due exactly when a walk over all minutes of the wall clock says so."""
-    for day in days:
-        change = datetime.fromisoformat(day).replace(tzinfo=UTC)
-        start, end = change - timedelta(hours=30), change + timedelta(hours=36)
-        walls = _walk(ZoneInfo(zone), start, end)
-        for expression in EXPRESSIONS:
-            schedule = Schedule.parse(expression, zone)
-
-            found = []
-            at = start
-            while (at := schedule.after(at)) <= end:
-                found.append(at)
-
-            assert (day, expression, found) == (day, expression, _due(expression, walls))
 
 
 @pytest.mark.parametrize(
@@ -180,56 +127,3 @@ def test_a_long_outage_is_recorded_in_bounds() -> None:
     assert found.run == now
     assert len(found.skipped) == 1000
     assert "so were all later ones" in found.reason
-
-
-def _walk(zone: ZoneInfo, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """Every minute as an instant and as the wall clock shows it."""
-    minutes = int((end - start) / MINUTE)
-    instants = [start + place * MINUTE for place in range(minutes + 1)]
-    return [(one, one.astimezone(zone).replace(tzinfo=None)) for one in instants]
-
-
-def _due(expression: str, walls: list[tuple[datetime, datetime]]) -> list[datetime]:
-    """The rule, told without cron: fixed times once per day and never lost, others as shown."""
-    fields = expression.split()
-    fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
-    due = []
-    seen: set[datetime] = set()
-    before: datetime | None = None
-    for instant, wall in walls:
-        skipped = _between(before, wall) if before is not None and fixed else []
-        hit = any(_matches(fields, one) for one in skipped)
-        if _matches(fields, wall) and not (fixed and wall in seen):
-            hit = True
-        seen.add(wall)
-        if hit and before is not None:
-            due.append(instant)
-        before = wall
-    return due
-
-
-def _between(before: datetime, wall: datetime) -> list[datetime]:
-    """The minutes that the clock jumped over."""
-    missing = int((wall - before) / MINUTE) - 1
-    return [before + (place + 1) * MINUTE for place in range(max(missing, 0))]
-
-
-def _matches(fields: list[str], wall: datetime) -> bool:
-    weekday = wall.isoweekday() % 7
-    values = (wall.minute, wall.hour, wall.day, wall.month, weekday)
-    ranges = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-    hits = [
-        value in _set(field, *bounds)
-        for field, value, bounds in zip(fields, values, ranges, strict=True)
-    ]
-    return all(hits)
-
-
-def _set(field: str, low: int, high: int) -> set[int]:
-    found: set[int] = set()
-    for part in field.split(","):
-        span, _, step = part.partition("/")
-        first, _, last = span.partition("-")
-        begin, end = (low, high) if span == "*" else (int(first), int(last or first))
-        found.update(range(begin, end + 1, int(step or 1)))
-    return found
