@@ -102,7 +102,9 @@ def test_an_instant_exactly_as_old_as_the_window_still_runs() -> None:
     hourly = Schedule.parse("0 * * * *", "UTC")
     now = datetime(2026, 1, 1, 12, 59, tzinfo=UTC)
 
-    found = missed(hourly, since=now.replace(hour=9, minute=0), now=now, window=59 * MINUTE)
+    found = missed(
+        hourly, since=now.replace(hour=9, minute=0), now=now, window=59 * timedelta(minutes=1)
+    )
 
     assert found.run == now.replace(minute=0)
 
