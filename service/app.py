@@ -226,7 +226,12 @@ class App:
         if self.telegram is not None:
             application.add_routes(self.telegram.routes())
         self._runner = web.AppRunner(
-            application, access_log=None, shutdown_timeout=2.0, handle_signals=False
+            application,
+            access_log=None,
+            shutdown_timeout=2.0,
+            handle_signals=False,
+            # What was refused unread is not read for long.
+            lingering_time=1.0,
         )
         await self._runner.setup()
         host = settings.server.host

@@ -55,7 +55,8 @@ _NOISY = (
     "openai",
     "telegram",
     "sqlalchemy",
-    "aiosqlite",
+    "httpx2",
+    "pydantic_ai",
 )
 
 
@@ -183,6 +184,9 @@ def setup(settings: Log, secrets: Iterable[str], *, stream: TextIO | None = None
     logging.raiseExceptions = False
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # A stranger's broken HTTP is answered with 400 and is no news; what fails in a handler of ours
+    # is logged where it is answered.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 def _renderer(settings: Log, sink: _Sink) -> Any:

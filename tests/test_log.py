@@ -19,7 +19,7 @@ SECRET = "correct-horse-battery"
 BOT_TOKEN = "123456:" + "Az09_-x" * 5
 CALMED = (
     "aiohttp.access",
-    "aiosqlite",
+    "pydantic_ai",
     "alembic",
     "httpcore",
     "httpx",
