@@ -255,7 +255,7 @@ def _call(
     api_token: str | None,
     work: Callable[[Client], Coroutine[Any, Any, Any]],
 ) -> Any:
-    return _run(_connected(_quietly(config), url, api_token, work))
+    return _run(_connected(_settings(config), url, api_token, work))
 
 
 async def _connected(

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 
-from service.config import Server, Settings
+from service.config import Log, Server, Settings
 from service.errors import BadInput, DatabaseBusy, StoreDown
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
@@ -196,7 +196,10 @@ def _configured(server: Server, token: str | None) -> tuple[str, str]:
 async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:
     """Start the service inside this process, for as long as the command runs."""
     from service.app import open_app
+    from service.log import setup
 
+    # The output belongs to the answer.
+    setup(Log(level="error"), settings.secrets())
     server = settings.server.model_copy(update={"host": "127.0.0.1", "drain": timedelta(seconds=1)})
     ours = settings.model_copy(update={"server": server})
     app = await stack.enter_async_context(open_app(ours, port=0, channels=False))

@@ -26,6 +26,7 @@ from service.store.database import Database
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0
 NO_FILE = f"{os.strerror(errno.ENOENT)}\n"
+NO_TOKEN = "ringback: Unauthorized: send an operator's token: Authorization: Bearer …"
 AGENTS = "".join(
     f'[agents.{name}]\nprovider = "offline"\nmodel = "echo"\n' for name in ("assistant", "coder")
 )
@@ -243,16 +244,12 @@ def test_migrate_leaves_a_file_in_use_alone(served: Folder) -> None:
 
 
 def test_a_token_is_all_that_is_printed(folder: Folder) -> None:
-    """`TOKEN=$(ringback token create ci)` works; what cannot be revoked is said."""
-    made = folder.run("token", "create", "ci")
-    listed = folder.run("token", "list")
-    unknown = folder.run("token", "revoke", "cd")
+    """`TOKEN=$(ringback token create ci)` works, also on a database that is not there yet."""
+    made, listed = folder.run("token", "create", "ci"), folder.run("token", "list")
 
     assert (made.code, made.err, listed.err) == (0, "", "")
     assert re.fullmatch(r"rba_[\w-]{40,}\n", made.out)
     assert re.fullmatch(r"ci  \d{4}-\d\d-\d\d \d\d:\d\d UTC\n", listed.out)
-    assert (unknown.code, unknown.out) == (1, "")
-    assert unknown.err == "ringback: there is no token 'cd'; see: ringback token list\n"
 
 
 # -- without a service ----------------------------------------------------------------------------
@@ -282,13 +279,14 @@ def test_commands_at_the_same_moment_take_turns(folder: Folder) -> None:
 
 
 def test_a_command_finds_the_service_that_runs_here(served: Folder) -> None:
-    """The file that it holds says where it is; nothing has to be given."""
-    sent = served.run("send", "found?", "--session", "found")
+    """The file that it holds says where it is; what strangers wrote cannot steer the terminal."""
+    sent = served.run("send", "-", "--session", "found", given="\x1b]0;owned\x07 \u202eb".encode())
     listed = served.run("sessions")
 
     assert (sent.code, sent.err, listed.code) == (0, "", 0)
-    assert "> found?" in sent.out
-    assert re.search(r"^[0-9a-f-]{36}  assistant  console .*  found\?$", listed.out, re.MULTILINE)
+    assert "> \ufffd]0;owned\ufffd \ufffdb" in sent.out
+    assert re.search(r"^[0-9a-f-]{36}  assistant  console .*owned", listed.out, re.MULTILINE)
+    assert not {"\x1b", "\x07", "\u202e"} & set(sent.out + listed.out)
 
 
 def test_the_file_is_found_where_the_database_puts_it() -> None:
@@ -316,13 +314,9 @@ def test_a_failed_turn_is_told_without_a_traceback(served: Folder) -> None:
 
 
 def test_a_session_is_bound_to_its_agent(served: Folder) -> None:
-    """Another agent is not put in its place in silence, nor an unknown one taken for another."""
-    said = served.run("send", "hi", "--agent", "nobody", "--session", "agents")
-
-    assert (said.code, said.out) == (1, "")
-    assert said.err.endswith("agent: there is no 'nobody'; there are: assistant, coder\n")
-
+    """Another agent is not put in its place in silence."""
     served.run("send", "hi", "--agent", "coder", "--session", "agents")
+
     said = served.run("send", "hi", "--agent", "assistant", "--session", "agents")
 
     assert (said.code, said.out) == (1, "")
@@ -331,19 +325,20 @@ def test_a_session_is_bound_to_its_agent(served: Folder) -> None:
 
 def test_a_token_lets_in_from_anywhere(served: Folder, folder: Folder) -> None:
     """Made beside the running service, it works at once, until it is revoked."""
-    url = _url(served)
-    token = served.run("token", "create", "far").out.strip()
+    environ = {
+        "RINGBACK_URL": _url(served),
+        "RINGBACK_TOKEN": served.run("token", "create", "far").out.strip(),
+    }
 
-    environ = {"RINGBACK_URL": url, "RINGBACK_TOKEN": token}
     before = folder.run("tasks", "list", environ=environ)
-    served.run("token", "revoke", "far")
-    after = folder.run("tasks", "list", "--url", url, "--token", token)
+    revoked = served.run("token", "revoke", "far")
+    after = folder.run("tasks", "list", environ=environ)
+    again = served.run("token", "revoke", "far")
 
-    assert (before.code, before.err) == (0, "")
     assert re.search(r"^morning  0 8 \* \* \*  UTC +assistant  True", before.out, re.MULTILINE)
-    assert after.code == 1
-    assert after.err.startswith("ringback: Unauthorized: ")
-    assert token not in after.err
+    assert revoked.out == "Revoked 1.\n"
+    assert (after.code, after.err.partition(";")[0]) == (1, NO_TOKEN)
+    assert again.err == "ringback: there is no token 'far'; see: ringback token list\n"
 
 
 def test_a_task_is_run_and_its_answer_shown(served: Folder) -> None:
@@ -354,13 +349,12 @@ def test_a_task_is_run_and_its_answer_shown(served: Folder) -> None:
     assert "> Good morning" in said.out
 
 
-@pytest.mark.parametrize("name", ["a/b?c#d", "../sessions"])
-def test_a_task_nobody_configured_is_named(served: Folder, name: str) -> None:
+def test_a_task_nobody_configured_is_named(served: Folder) -> None:
     """What is typed is a name, never a part of an address."""
-    said = served.run("tasks", "run", name)
+    said = served.run("tasks", "run", "../a/b?c#d")
 
     assert (said.code, said.out) == (1, "")
-    assert said.err.startswith("ringback: Not found: ")
+    assert said.err == "ringback: Not found: there is no task '../a/b?c#d'\n"
 
 
 def test_a_long_message_comes_back_whole(served: Folder) -> None:
@@ -370,15 +364,6 @@ def test_a_long_message_comes_back_whole(served: Folder) -> None:
     said = served.run("send", "-", "--session", "long", given=words.encode())
 
     assert (said.code, said.err, words in said.out) == (0, "", True)
-
-
-def test_what_steers_a_terminal_is_only_shown(served: Folder) -> None:
-    """Titles and answers hold what strangers wrote."""
-    said = served.run("send", "-", "--session", "esc", given="\x1b]0;owned\x07 a\u202eb".encode())
-    listed = served.run("sessions")
-
-    assert "\ufffd]0;owned\ufffd a\ufffdb" in said.out
-    assert not {"\x1b", "\x07", "\u202e"} & set(said.out + listed.out)
 
 
 def test_chat_reads_lines_from_a_pipe(served: Folder) -> None:

@@ -49,6 +49,7 @@ class SqliteBackend:
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
         self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-read")
         self._conn: sa.Connection | None = None
+        self._closed = False
 
     @property
     def lock_path(self) -> Path:
@@ -65,10 +66,13 @@ class SqliteBackend:
 
     async def close(self) -> None:
         """Close every connection and let go of the file."""
+        if self._closed:
+            return
         if self._conn is not None:
             await self._in_writer(self._conn.close)
             self._conn = None
         await self._in_writer(self._engine.dispose)
+        self._closed = True
         self._write_thread.shutdown()
         self._read_threads.shutdown()
         self._readers.dispose()
@@ -83,6 +87,7 @@ class SqliteBackend:
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` on a snapshot."""
+        self._require_open()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._read_threads, partial(self._snapshot, work))
 
@@ -105,6 +110,7 @@ class SqliteBackend:
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
         """Run in the writing thread, to the end even when the caller is cancelled meanwhile."""
+        self._require_open()
         future = asyncio.get_running_loop().run_in_executor(self._write_thread, work)
         try:
             return await asyncio.shield(future)
@@ -125,6 +131,10 @@ class SqliteBackend:
         if self._conn is None:
             raise StoreDown("the database cannot be reached: it is closed")
         return self._conn
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreDown("the database cannot be reached: it is closed")
 
     def _take_file(self) -> None:
         self.lock_path.parent.mkdir(parents=True, exist_ok=True)
