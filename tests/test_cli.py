@@ -455,7 +455,7 @@ def test_ctrl_c_stops_the_answer_and_then_leaves(served: Folder) -> None:
     """The first one keeps the conversation, the one at the prompt ends it."""
     with Keyboard(served, "chat", "--session", "stop") as keyboard:
         keyboard.until("> ")
-        keyboard.type("slowly for 60 s")
+        keyboard.type("slowly for 20 s")
         keyboard.until("You said")
         keyboard.interrupt()
         keyboard.until("[stopped]")
@@ -468,7 +468,7 @@ def test_ctrl_c_stops_the_answer_and_then_leaves(served: Folder) -> None:
 
 def test_ctrl_c_stops_what_send_waits_for(served: Folder) -> None:
     """The turn itself is stopped, not only the looking at it; that is no success."""
-    with Keyboard(served, "send", "slowly for 60 s", "--session", "stop-send") as keyboard:
+    with Keyboard(served, "send", "slowly for 20 s", "--session", "stop-send") as keyboard:
         keyboard.until("You said")
         keyboard.interrupt()
         keyboard.until("[stopped]")

@@ -46,8 +46,7 @@ class SqliteBackend:
         self._writing = asyncio.Lock()
         self._engine = _engine(self._path, readonly=False)
         self._readers = _engine(self._path, readonly=True)
-        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
-        self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-read")
+        self._write_thread, self._read_threads = _threads()
         self._conn: sa.Connection | None = None
         self._closed = False
 
@@ -60,6 +59,9 @@ class SqliteBackend:
         """Take the file, unless it is to be shared for one small change. Raises DatabaseBusy."""
         if not shared:
             self._take_file()
+        if self._closed:
+            self._write_thread, self._read_threads = _threads()
+            self._closed = False
         if sqlite3.sqlite_version_info < SAFE_RELEASE:
             log.debug("store.sqlite_old", version=sqlite3.sqlite_version, wanted="3.51.3")
         self._conn = await self._in_writer(self._engine.connect)
@@ -160,6 +162,14 @@ class SqliteSteps:
     async def step(self, work: Callable[[sa.Connection], T]) -> T:
         """Run one step."""
         return await self._backend.in_writer(partial(work, self._conn))
+
+
+def _threads() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    """One thread that writes, some that read."""
+    return (
+        ThreadPoolExecutor(1, thread_name_prefix="sqlite-write"),
+        ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-read"),
+    )
 
 
 def _engine(path: str, *, readonly: bool) -> sa.Engine:
