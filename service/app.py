@@ -80,7 +80,7 @@ class App:
             self.feed,
             self.metrics,
             queue_limit=limits.queue_per_session,
-            wake=self._wake,
+            wake=self._wake_lanes,
         )
         live = frozenset({Channel.TELEGRAM})
         self.controls = Controls(
@@ -222,7 +222,9 @@ class App:
             (*operator_tokens, self.token),
             limits,
         )
-        application.add_routes([*self.health.routes(), *webhooks.routes(), *api.routes()])
+        # Off this machine the figures are for operators only.
+        guard = None if settings.server.loopback else api.require_operator
+        application.add_routes([*self.health.routes(guard), *webhooks.routes(), *api.routes()])
         if self.telegram is not None:
             application.add_routes(self.telegram.routes())
         self._runner = web.AppRunner(
@@ -319,6 +321,10 @@ class App:
 
     def _wake(self) -> None:
         self._wake_here()
+        self.hints.wanted()
+
+    def _wake_lanes(self) -> None:
+        self.lanes.wake()
         self.hints.wanted()
 
     def _wake_here(self) -> None:

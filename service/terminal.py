@@ -12,6 +12,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+import aiohttp
+
 from service.client import Client, Receipt
 from service.errors import RingbackError
 
@@ -133,7 +135,7 @@ class Terminal:
 
     async def _stop(self, session: str) -> None:
         # Whoever asked sees by the answer whether it stops, and can still leave.
-        with suppress(RingbackError):
+        with suppress(RingbackError, aiohttp.ClientError):
             await self._client.stop(session)
 
 

@@ -78,6 +78,7 @@ class Scheduler:
     async def define(self) -> None:
         """Make the stored tasks those of the configuration; a changed schedule starts anew."""
         await self._database.write(_define, self._tasks, await self._database.now())
+        self.checked_at = uptime()
 
     async def ring_due(self) -> timedelta:
         """Record and ring everything that is due; return how long nothing else will be.

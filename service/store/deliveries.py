@@ -65,6 +65,10 @@ def insert(conn: sa.Connection, new: Sequence[NewDelivery], *, at: datetime) -> 
     )
 
 
+# Made once: an alias costs more than the statement it is for.
+_one, _older = deliveries.alias("one"), deliveries.alias("older")
+
+
 def _lane(one: NewDelivery) -> str:
     return f"{one.session} {one.address.channel.value} {one.address.spot}"
 
@@ -73,7 +77,7 @@ def claim(
     conn: sa.Connection, *, owner: str, lease: timedelta, limit: int, channels: Sequence[str]
 ) -> list[Delivery]:
     """Take up to `limit` due deliveries to `channels`, each the oldest unfinished of its lane."""
-    one, older = deliveries.alias("one"), deliveries.alias("older")
+    one, older = _one, _older
     head = (
         sa.select(one.c.id)
         .where(

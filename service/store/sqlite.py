@@ -150,6 +150,8 @@ class SqliteBackend:
                 f"{self._path} is in use by another Ringback process; stop that one, "
                 "or use PostgreSQL to run several"
             ) from None
+        # What an earlier holder said about itself is over.
+        os.ftruncate(self._lock_file, 0)
 
 
 class SqliteSteps:
@@ -180,6 +182,7 @@ def _engine(path: str, *, readonly: bool) -> sa.Engine:
         max_overflow=0,
         connect_args={"check_same_thread": False},
     )
+    engine.dialect.use_insertmanyvalues_wo_returning = True
     begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
 
     @sa.event.listens_for(engine, "connect")
