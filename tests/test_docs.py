@@ -33,7 +33,7 @@ def test_the_state_tables_are_those_of_the_code(title: str, moves: Mapping[Any, 
     assert documented == {(old.value, new.value) for old in moves for new in moves[old]}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_that_documents_name_exist(document: Path) -> None:
     """A path in backticks or a link leads somewhere."""
     text = document.read_text("utf-8")
