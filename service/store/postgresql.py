@@ -8,9 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from service.errors import StoreDown
+
 T = TypeVar("T")
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class PostgresqlBackend:
@@ -22,7 +28,6 @@ class PostgresqlBackend:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=5,
-            pool_pre_ping=True,
             connect_args={
                 "timeout": 5,
                 "command_timeout": 15,
@@ -34,6 +39,7 @@ class PostgresqlBackend:
                 },
             },
         )
+        self._engine.dialect.use_insertmanyvalues_wo_returning = True
 
     lock_path = None
 
@@ -46,9 +52,34 @@ class PostgresqlBackend:
         await self._engine.dispose()
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in one transaction."""
-        async with self._engine.begin() as conn:
-            return await conn.run_sync(work)
+        """Run `work` in one transaction.
+
+        A pooled connection that the server has closed meanwhile is noticed here: what failed
+        before its commit was asked for runs once more on a fresh one. That is cheaper than to
+        ask each connection before each transaction whether it lives.
+        """
+        try:
+            return await self._write(work)
+        except _Stale as stale:
+            log.info("store.reconnecting", reason=str(stale.__cause__))
+        try:
+            return await self._write(work)
+        except _Stale as stale:
+            raise StoreDown(f"the database cannot be reached: {stale.__cause__}") from stale
+
+    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        committing = False
+        try:
+            async with self._engine.connect() as conn:
+                transaction = await conn.begin()
+                result = await conn.run_sync(work)
+                committing = True
+                await transaction.commit()
+                return result
+        except DBAPIError as error:
+            if error.connection_invalidated and not committing:
+                raise _Stale(str(error)) from error
+            raise
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` on a connection whose changes are thrown away."""
@@ -60,6 +91,10 @@ class PostgresqlBackend:
         """One transaction over several steps."""
         async with self._engine.begin() as conn:
             yield PostgresqlSteps(conn)
+
+
+class _Stale(Exception):
+    """The connection was closed before anything could take effect."""
 
 
 class PostgresqlSteps:
