@@ -141,7 +141,14 @@ def _standard_mac(key: bytes, id_: str, timestamp: str, body: bytes) -> str:
 def _mac(key: bytes, message: bytes) -> bytes:
     # Not hmac.digest: that lets go of the interpreter lock even for a few bytes, and then waits
     # for whichever thread took it.
-    return hmac.new(key, message, hashlib.sha256).digest()
+    mac = _keyed(key).copy()
+    mac.update(message)
+    return mac.digest()
+
+
+@lru_cache(maxsize=64)
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod=hashlib.sha256)
 
 
 def _bytes(text: str) -> bytes:

@@ -313,8 +313,7 @@ def _write_turns(
         text = clean(ring.text)
         first = place.newest + 1
         place.newest += _EVENTS_PER_RING
-        title = title_of(ring.title or ring.text)
-        if place.untitled and title:
+        if place.untitled and (title := title_of(ring.title or ring.text)):
             titles.setdefault(place.session, title)
         message_rows.append(_message_row(ring, turn, place.session, first, text, at))
         turn_rows.append(_turn_row(ring, turn, place.session, first, at))

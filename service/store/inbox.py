@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from service.core.model import Channel, SessionId, TurnId
 from service.core.states import InboxState
-from service.store.sql import insert_new
+from service.store.sql import insert_fresh
 from service.store.tables import inbox, turns
 
 Key = tuple[str, str, str]
@@ -64,27 +64,19 @@ def insert(conn: sa.Connection, received: Sequence[Received], *, at: datetime) -
         for one in reversed(received)
     }
     # Sorted, so that two replicas that offer the same keys wait for each other in one order.
-    stored = _store(conn, [rows[key] for key in sorted(rows)])
+    stored = set(
+        insert_fresh(
+            conn,
+            inbox,
+            [rows[key] for key in sorted(rows)],
+            *(inbox.c.channel, inbox.c.source, inbox.c.event_key),
+        )
+    )
     new = []
     for one in received:
         new.append(one.key in stored)
         stored.discard(one.key)
     return new
-
-
-def _store(conn: sa.Connection, rows: Sequence[dict[str, Any]]) -> set[Key]:
-    """Insert what is new and return its keys."""
-    if conn.dialect.name == "postgresql":
-        statement = insert_new(conn, inbox, inbox.c.channel, inbox.c.source, inbox.c.event_key)
-        return {(row[0], row[1], row[2]) for row in conn.execute(statement, rows)}
-    # SQLite's driver counts what it inserts, which is all there is to know when all is new; rows
-    # that come back one statement at a time cost more than everything else here.
-    count = conn.execute(insert_new(conn, inbox), rows).rowcount
-    keys = {(row["channel"], row["source"], row["event_key"]): row["turn_id"] for row in rows}
-    if count == len(rows):
-        return set(keys)
-    found = known(conn, list(keys))
-    return {key for key, turn in keys.items() if turn is not None and found[key].turn == turn}
 
 
 def known(conn: sa.Connection, keys: Sequence[Key]) -> dict[Key, Known]:

@@ -39,7 +39,6 @@ class PostgresqlBackend:
                 },
             },
         )
-        self._engine.dialect.use_insertmanyvalues_wo_returning = True
 
     lock_path = None
 

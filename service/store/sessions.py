@@ -21,7 +21,7 @@ from service.core.model import (
     VoiceId,
 )
 from service.store.ids import new_id
-from service.store.sql import insert_many, insert_new
+from service.store.sql import insert_fresh, insert_many
 from service.store.tables import messages, sessions, voices
 
 
@@ -84,8 +84,8 @@ def _insert_rows(
     made = {one.id for one in free}
     if keyed:
         rows = [_session_row(one, at, last_event) for one in keyed]
-        stored = conn.execute(insert_new(conn, sessions, sessions.c.id), rows)
-        made.update(SessionId(row.id) for row in stored)
+        stored = insert_fresh(conn, sessions, rows, sessions.c.id)
+        made.update(SessionId(id_) for (id_,) in stored)
     return made
 
 

@@ -182,7 +182,6 @@ def _engine(path: str, *, readonly: bool) -> sa.Engine:
         max_overflow=0,
         connect_args={"check_same_thread": False},
     )
-    engine.dialect.use_insertmanyvalues_wo_returning = True
     begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
 
     @sa.event.listens_for(engine, "connect")
