@@ -29,7 +29,7 @@ _KEY = b"a key of 24 bytes or more"
 _BODY = json.dumps(
     {"issue": {"title": "Disk almost full", "number": 17}, "text": "x" * 160}
 ).encode()
-_CONNECTIONS = 64
+_CONNECTIONS = 256
 _SECONDS = 6.0
 _WARM_UP = 2.0
 _REQUESTS = 200
@@ -43,7 +43,7 @@ prompt = "{{{{ payload.issue.title }}}}"
 
 async def main() -> None:
     """Measure and print one line per figure."""
-    _say("# Accepted rings per second: durable, signature checked, 64 connections")
+    _say("# Accepted rings per second: durable, signature checked, 256 connections")
     with postgres.server() as folder, tempfile.TemporaryDirectory() as directory:
         for name in ("sqlite", "postgresql"):
             floor = await _floor()

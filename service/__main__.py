@@ -357,7 +357,7 @@ def main() -> None:
             # An answer may hold what this terminal's encoding does not.
             stream.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="ringback")
     except ConfigError as error:
         _fail(list(error.problems), code=2)
     except RingbackError as error:
