@@ -22,18 +22,17 @@ from handlers.http import (
     cursor,
     parse_json,
     preferred_wait,
-    problem,
     query_number,
     read_body,
     stream_events,
 )
+from handlers.turns import follow_turn, no_such_event, pruned, refused
 from service.core.access import Operator, authorise, identify
 from service.core.model import (
     Accepted,
     Binding,
     Channel,
     Refusal,
-    RefusalReason,
     Ring,
     SessionId,
     Source,
@@ -56,14 +55,6 @@ _LONGEST_WAIT = timedelta(seconds=60)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ID = re.compile(r"[0-9a-f-]{36}")
 _LONGEST_TEXT = 200_000
-_REFUSED: Mapping[RefusalReason, tuple[int, str]] = {
-    RefusalReason.QUEUE_FULL: (429, "Too many requests"),
-    RefusalReason.KEY_REUSED: (422, "Idempotency key reused"),
-    RefusalReason.ARCHIVED: (409, "Conflict"),
-    RefusalReason.DRAINING: (503, "Service unavailable"),
-    RefusalReason.UNKNOWN: (404, "Not found"),
-}
-_RETRY_AFTER = {429: "10", 503: "5"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -197,7 +188,7 @@ class Api:
             )
         )
         if isinstance(outcome, Refusal):
-            return _refused(outcome)
+            return refused(outcome)
         if accepts_events(request):
             return await self._stream(request, outcome)
         wait = preferred_wait(request, _LONGEST_WAIT)
@@ -215,11 +206,11 @@ class Api:
         after = cursor(request)
         if "turn" in request.query:
             result = await self._turn_of(session, request.query["turn"])
-            return await self._follow(request, result, after=after)
+            return await follow_turn(request, self.feed, result, after=after)
         if after > session.last_event:
-            raise _no_event("session")
+            raise no_such_event("session")
         if after < await self.feed.pruned_to(session.id):
-            raise _pruned()
+            raise pruned()
         return await stream_events(request, self.feed.follow(session.id, after=after))
 
     async def _stream(self, request: web.Request, accepted: Accepted) -> web.StreamResponse:
@@ -233,30 +224,7 @@ class Api:
         result = await self.results.get(accepted.turn)
         if result is None:
             raise HttpProblem(410, "Gone", "the turn of this message was removed")
-        return await self._follow(request, result, after=cursor(request), headers=headers)
-
-    async def _follow(
-        self,
-        request: web.Request,
-        result: Result,
-        *,
-        after: int,
-        headers: Mapping[str, str] | None = None,
-    ) -> web.StreamResponse:
-        """Stream a turn's events after a number: 204 after the end, 410 when the place is gone."""
-        turn = result.turn
-        # The turn's own events begin with its message, one before turn.queued.
-        after = max(after, turn.number - 2)
-        # Before the end is looked for: of a pruned turn the last number is not known any more.
-        if after < await self.feed.pruned_to(turn.session):
-            raise _pruned(headers)
-        if result.last_number is not None and after >= result.last_number:
-            return web.Response(status=204, headers=headers)
-        if after > await self.feed.newest(turn.session, turn.id):
-            # Nothing would ever come, not even the end.
-            raise _no_event("turn")
-        following = self.feed.follow(turn.session, after=after, turn=turn.id)
-        return await stream_events(request, following, headers=headers)
+        return await follow_turn(request, self.feed, result, after=cursor(request), headers=headers)
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop what runs and what waits in a session."""
@@ -299,7 +267,7 @@ class Api:
     async def run_task(self, request: web.Request) -> web.Response:
         """Run a task now."""
         outcome = await self.scheduler.run(request.match_info["task"], by="operator")
-        return _refused(outcome) if isinstance(outcome, Refusal) else _receipt(outcome)
+        return refused(outcome) if isinstance(outcome, Refusal) else _receipt(outcome)
 
     async def occurrences(self, request: web.Request) -> web.Response:
         """The newest occurrences of a task."""
@@ -360,15 +328,6 @@ def _no_session() -> HttpProblem:
     return HttpProblem(404, "Not found", "there is no such session")
 
 
-def _no_event(of: str) -> HttpProblem:
-    return _bad(f"Last-Event-ID and after: this {of} has no event of that number")
-
-
-def _pruned(headers: Mapping[str, str] | None = None) -> HttpProblem:
-    detail = "these events are pruned; read the messages instead"
-    return HttpProblem(410, "Gone", detail, headers or {})
-
-
 def _is_id(given: str) -> bool:
     # What cannot be an id must not reach the database: PostgreSQL refuses some characters.
     return _ID.fullmatch(given) is not None
@@ -396,12 +355,6 @@ def _choice(request: web.Request, name: str, states: type[StrEnum]) -> str | Non
     if given is not None and given not in known:
         raise _bad(f"{name} takes one of {', '.join(known)}")
     return given
-
-
-def _refused(refusal: Refusal) -> web.Response:
-    status, title = _REFUSED.get(refusal.reason, (409, "Refused"))
-    retry = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
-    return problem(status, title, refusal.detail, headers=retry, reason=refusal.reason.value)
 
 
 def _names(accepted: Accepted) -> dict[str, str]:

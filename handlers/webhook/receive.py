@@ -26,8 +26,9 @@ from handlers.http import (
     read_body,
     stream_events,
 )
+from handlers.turns import follow_turn, refused
 from handlers.webhook.hook import Hook
-from service.core.model import Accepted, Channel, Refusal, RefusalReason, Ring, Role, TurnId
+from service.core.model import Accepted, Channel, Refusal, Ring, Role, TurnId
 from service.core.routing import session_key
 from service.core.signature import verify
 from service.core.states import InboxState
@@ -45,15 +46,6 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # What a template may see of the headers: nothing that proves who the sender is.
 _HIDDEN_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _HIDDEN_PARTS = ("signature", "token", "secret", "key")
-_REFUSED: Mapping[RefusalReason, tuple[int, str]] = {
-    RefusalReason.QUEUE_FULL: (429, "Too many requests"),
-    RefusalReason.KEY_REUSED: (422, "Idempotency key reused"),
-    RefusalReason.ARCHIVED: (409, "Conflict"),
-    RefusalReason.DRAINING: (503, "Service unavailable"),
-    RefusalReason.UNKNOWN: (404, "Not found"),
-    RefusalReason.IGNORED: (200, "Ignored"),
-}
-_RETRY_AFTER = {429: "10", 503: "5"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ class Webhooks:
         outcome = await self.intake.accept(ring)
         reach("webhook.accepted")
         if isinstance(outcome, Refusal):
-            return _refused(outcome)
+            return refused(outcome)
         return await self._answer(request, hook, outcome)
 
     async def result(self, request: web.Request) -> web.StreamResponse:
@@ -112,33 +104,7 @@ class Webhooks:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The turn's events as SSE: 204 after the end, 410 when the place is gone."""
         result = await self._own_turn(request)
-        return await self._follow(request, result, after=cursor(request))
-
-    async def _follow(
-        self,
-        request: web.Request,
-        result: Result,
-        *,
-        after: int,
-        headers: Mapping[str, str] | None = None,
-    ) -> web.StreamResponse:
-        """Stream the turn's events after a number, however old the turn is."""
-        turn = result.turn
-        # The turn's own events begin with its message, one before turn.queued.
-        after = max(after, turn.number - 2)
-        if after < await self.feed.pruned_to(turn.session):
-            raise HttpProblem(
-                410, "Gone", "these events are pruned; read the result instead", headers or {}
-            )
-        if result.last_number is not None and after >= result.last_number:
-            return web.Response(status=204, headers=headers)
-        if after > await self.feed.newest(turn.session, turn.id):
-            # Nothing would ever come, not even the end.
-            raise HttpProblem(
-                400, "Bad request", "Last-Event-ID and after: this turn has no event of that number"
-            )
-        following = self.feed.follow(turn.session, after=after, turn=turn.id)
-        return await stream_events(request, following, headers=headers)
+        return await follow_turn(request, self.feed, result, after=cursor(request))
 
     def _hook(self, request: web.Request) -> Hook:
         hook = self.hooks.get(request.match_info["name"])
@@ -235,7 +201,7 @@ class Webhooks:
         result = await self.results.get(accepted.turn)
         if result is None:
             raise HttpProblem(410, "Gone", "the turn of this delivery was removed")
-        return await self._follow(request, result, after=cursor(request), headers=headers)
+        return await follow_turn(request, self.feed, result, after=cursor(request), headers=headers)
 
     def _receipt(self, hook: Hook, accepted: Accepted) -> dict[str, Any]:
         status_url = self._status_url(hook, accepted)
@@ -327,11 +293,3 @@ def _visible(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
-
-
-def _refused(refusal: Refusal) -> web.Response:
-    status, title = _REFUSED.get(refusal.reason, (409, "Refused"))
-    if status == 200:
-        return web.json_response({"turn": None, "reason": refusal.detail})
-    retry = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
-    return problem(status, title, refusal.detail, headers=retry, reason=refusal.reason.value)
