@@ -123,10 +123,14 @@ class Api:
     # -- sessions ----------------------------------------------------------------------------
 
     async def list_sessions(self, request: web.Request) -> web.Response:
-        """Sessions, the most recently active first."""
+        """Sessions, the most recently active first; `next` is the cursor of the page after."""
         limit = query_number(request, "limit", default=50, most=_MOST)
-        found = await self.database.read(sessions.newest, limit=limit)
-        return web.json_response({"sessions": [session_json(one) for one in found]})
+        before = _before(request.query.get("cursor"))
+        found = await self.database.read(sessions.newest, limit=limit, before=before)
+        last = found[-1] if found and len(found) == limit else None
+        following = f"{last.active_at.isoformat()}~{last.id}" if last else None
+        shown = [session_json(one) for one in found]
+        return web.json_response({"sessions": shown, "next": following})
 
     async def make_session(self, request: web.Request) -> web.Response:
         """Get the session with a key, or make it: 200 or 201."""
@@ -364,6 +368,19 @@ def _names(accepted: Accepted) -> dict[str, str]:
         "X-Ringback-Session": accepted.session,
         "Location": f"/api/turns/{accepted.turn}",
     }
+
+
+def _before(cursor_: str | None) -> tuple[datetime, SessionId] | None:
+    if cursor_ is None:
+        return None
+    at, _, id_ = cursor_.partition("~")
+    try:
+        instant = datetime.fromisoformat(at)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None or not id_.isascii() or "\0" in id_:
+        raise _bad('cursor takes what "next" of the page before said')
+    return instant, SessionId(id_)
 
 
 def _receipt(accepted: Accepted, headers: Mapping[str, str] | None = None) -> web.Response:

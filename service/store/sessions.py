@@ -168,11 +168,24 @@ def get(conn: sa.Connection, session: SessionId) -> Session | None:
     return _session(row) if row else None
 
 
-def newest(conn: sa.Connection, *, limit: int, home: Address | None = None) -> list[Session]:
-    """Sessions, the most recently active first; with `home` only those of that address."""
+def newest(
+    conn: sa.Connection,
+    *,
+    limit: int,
+    home: Address | None = None,
+    before: tuple[datetime, SessionId] | None = None,
+) -> list[Session]:
+    """Sessions, the most recently active first; with `home` only those of that address.
+
+    `before` holds `active_at` and id of the last one of the page before.
+    """
     query = sa.select(sessions).where(sessions.c.archived_at.is_(None))
     if home is not None:
         query = query.where(sessions.c.home == home_text(home))
+    if before is not None:
+        at, id_ = before
+        earlier = sa.and_(sessions.c.active_at == at, sessions.c.id < id_)
+        query = query.where(sa.or_(sessions.c.active_at < at, earlier))
     query = query.order_by(sessions.c.active_at.desc(), sessions.c.id.desc()).limit(limit)
     return [_session(row) for row in conn.execute(query)]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime
+from urllib.parse import quote
 
+import pytest
 import sqlalchemy as sa
 
 from service.ports import Finished, TextDelta
@@ -131,7 +133,7 @@ async def test_a_malformed_body_is_refused(site: Site) -> None:
 
         assert (answer.status, answer.type) == (status, "application/problem+json"), body
         assert word in answer.json["detail"]
-    assert (await site.get("/api/sessions")).json == {"sessions": []}
+    assert (await site.get("/api/sessions")).json == {"sessions": [], "next": None}
 
 
 async def test_sessions_are_listed_by_their_last_activity(each_site: Site) -> None:
@@ -144,6 +146,29 @@ async def test_sessions_are_listed_by_their_last_activity(each_site: Site) -> No
 
     assert [first, second] == [one["session"] for one in every]
     assert newest == every[:1]
+
+
+async def test_sessions_are_read_page_by_page(each_site: Site) -> None:
+    """Every session once, in order; after the last page there is no other."""
+    made = [await each_site.session(f"page-{number}") for number in range(5)]
+
+    seen = []
+    path: str | None = "/api/sessions?limit=2"
+    while path is not None:
+        page = (await each_site.get(path)).json
+        seen += [one["session"] for one in page["sessions"]]
+        path = f"/api/sessions?limit=2&cursor={quote(page['next'])}" if page["next"] else None
+
+    assert seen == made[::-1]
+
+
+@pytest.mark.parametrize("cursor", ["x", "~", "2026-01-01~a", "2026-01-01T00:00:00+00:00~é"])
+async def test_a_cursor_nobody_gave_is_refused(site: Site, cursor: str) -> None:
+    """With a word on where cursors come from."""
+    answer = await site.get(f"/api/sessions?cursor={quote(cursor)}")
+
+    assert answer.status == 400
+    assert "next" in answer.json["detail"]
 
 
 async def test_a_limit_out_of_range_is_refused(site: Site) -> None:
