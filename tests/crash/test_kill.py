@@ -98,6 +98,26 @@ async def test_a_telegram_message_is_answered_once(
     assert [one["state"] for one in deliveries] == ["sent"]
 
 
+async def test_a_message_whose_id_was_never_stored(
+    telegram: BotApi, database_url: str, tmp_path: Path
+) -> None:
+    """What was opened then had no words: it stays behind empty, and the words come once."""
+    config = _config(tmp_path, database_url, telegram=telegram)
+    async with service(config, kill_at="outbox.opened") as doomed:
+        await doomed.ready()
+        await telegram.send_text(STREAMED, chat=ANN)
+        assert await doomed.died() == -signal.SIGKILL
+    await _expire_leases(database_url)
+
+    async with service(config) as running:
+        await running.ready()
+        await _settled(database_url, turns=1)
+        await running.stop()
+
+    reply = (await _rows(database_url, tables.replies))[0]
+    assert telegram.said(ANN) == ["…", _plain(reply["text"])]
+
+
 @pytest.mark.parametrize("point", WEBHOOK)
 async def test_a_webhook_post_is_answered_once(
     database_url: str, tmp_path: Path, point: str
