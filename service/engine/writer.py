@@ -12,7 +12,7 @@ from service.core.model import NewEvent, ReplyId, SessionId, TurnId
 from service.core.text import clean
 from service.engine.feed import Feed
 from service.engine.holds import Hold, uptime
-from service.errors import Fenced, StoreDown
+from service.errors import StoreDown, StoreError
 from service.failpoints import reach
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -124,7 +124,10 @@ class Writer:
                 if await self._append_once(events):
                     break
                 await asyncio.sleep(_RETRY_SECONDS)
-        except Fenced:
+        except StoreError as error:
+            # Fenced, or refused: words that cannot be stored must not be missing in silence. The
+            # turn is given up here, and a rescue goes on from its last boundary.
+            log.warning("turns.append_given_up", turn=self.turn, error=str(error))
             self._hold.lose()
             return False
         self._shown_at = uptime()
