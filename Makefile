@@ -37,7 +37,7 @@ bench: $(READY) ## measure speed and memory beside their floors
 
 lock: ## pin the dependencies anew (needs uv)
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 pyproject.toml --group dev -o requirements.lock
+		--python-version 3.11 pyproject.toml --all-extras --group dev -o requirements.lock
 
 clean: ## remove everything that was set up
 	@rm -rf .venv .hypothesis .mypy_cache .ruff_cache .import_linter_cache

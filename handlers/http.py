@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -36,6 +36,9 @@ _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s]
 _STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _CLOSE = {"Connection": "close"}
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# Files are larger than words and come over slower lines.
+_SLOWER_WITH_FILES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,20 @@ class BodyLimits:
     """What one request may carry."""
 
     bytes: int
+    """Without files."""
     depth: int
     read: timedelta
+    file_bytes: int = 10_485_760
+    """Of each file."""
+    files: int = 10
+
+    def with_files(self, worth: int) -> BodyLimits:
+        """The same for a body with files, which together may be as large as `worth` largest."""
+        return replace(
+            self,
+            bytes=self.bytes + min(worth, self.files) * self.file_bytes,
+            read=self.read * _SLOWER_WITH_FILES,
+        )
 
 
 @dataclass(eq=False)
@@ -233,6 +248,14 @@ def bearer(request: web.Request) -> str | None:
     """The bearer token of a request, if it has one; compare it in constant time."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """What makes a repeat recognisable, if the client says so. Raises HttpProblem 400."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _KEY.fullmatch(key):
+        _bad("Idempotency-Key takes 1 to 255 printable ASCII characters")
+    return key
 
 
 def cursor(request: web.Request) -> int:

@@ -236,7 +236,12 @@ def _settings(path: Path | None) -> Settings:
     from service.config import load
 
     default = Path("ringback.toml")
-    return load(path or (default if default.exists() else None))
+    file = path or (default if default.exists() else None)
+    settings = load(file)
+    if file is not None and any(agent.python for agent in settings.agents.values()):
+        # Agents written in Python are looked for beside the configuration that names them.
+        sys.path.append(str(file.resolve().parent))
+    return settings
 
 
 def _quietly(path: Path | None) -> Settings:

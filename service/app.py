@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from handlers.console.api import Api
+from handlers.console.rings import abilities_of
 from handlers.cron.clock import compile_task, tick
 from handlers.health import Health
 from handlers.http import BodyLimits, problems_middleware
@@ -24,8 +25,12 @@ from handlers.webhook.callback import CallbackSender
 from handlers.webhook.hook import Hook, callback_address, compile_hook
 from handlers.webhook.receive import Webhooks
 from service import systemd
+from service.agents import schedule, send_message
 from service.agents.catalog import Catalog
+from service.agents.mcp import McpServers
+from service.agents.tools import Tool
 from service.config import Callback, Deliver, Settings
+from service.core.access import Policy
 from service.core.model import Address, Channel, SessionId, TurnId
 from service.egress import Egress
 from service.engine.controls import Controls
@@ -38,12 +43,13 @@ from service.engine.leases import Leases
 from service.engine.metrics import Metrics
 from service.engine.outbox import Outbox
 from service.engine.results import Results
-from service.engine.scheduler import Scheduler, Task
+from service.engine.scheduler import Scheduler
+from service.engine.tasks import Task
 from service.engine.tokens import TurnTokens
 from service.engine.turns import Turns
 from service.engine.workers import Workers
 from service.errors import BadInput, ConfigError, StoreError
-from service.ports import Sender
+from service.ports import Files, Sender
 from service.store import control, schema
 from service.store.database import Database
 
@@ -70,7 +76,15 @@ class App:
         limits = settings.limits
         self.database = Database(settings.database.url, pool_size=settings.database.pool_size)
         self.metrics = Metrics()
-        self.catalog = Catalog(settings.providers, settings.agents)
+        self.mcp = McpServers(settings.mcp)
+        self.catalog = Catalog(
+            settings.providers,
+            settings.agents,
+            mcp=self.mcp,
+            # They are made before what they use, and use it when they are called.
+            extra={schedule.NAME: schedule.schedule_tools(lambda: self.scheduler)},
+            own=self._sending(),
+        )
         self._agents = self.catalog.bindings()
         self.feed = Feed(self.database, hint=self._changed)
         self.results = Results(self.database, self.feed)
@@ -84,7 +98,13 @@ class App:
         )
         live = frozenset({Channel.TELEGRAM})
         self.controls = Controls(
-            self.database, self.feed, self.metrics, live=live, stopping=self._stop, wake=self._wake
+            self.database,
+            self.feed,
+            self.catalog,
+            self.metrics,
+            live=live,
+            stopping=self._stop,
+            wake=self._wake,
         )
         self.egress = Egress()
         self.telegram = self._telegram() if channels and settings.telegram else None
@@ -109,7 +129,10 @@ class App:
             self.metrics,
             owner=owner,
             live=live,
-            wake_outbox=self.posts.wake,
+            wake=self._wake,
+            policies=self._policies(),
+            files=self._files(),
+            attachment_bytes=limits.attachment_bytes,
         )
         self.lanes = Workers(
             "lanes",
@@ -134,7 +157,9 @@ class App:
             keep_bodies=limits.keep_bodies,
             wake=self._wake,
         )
-        self.scheduler = Scheduler(self.database, self.intake, self.metrics, self._tasks())
+        self.scheduler = Scheduler(
+            self.database, self.intake, self.metrics, self._tasks(), self._agents
+        )
         self.health = Health(
             {
                 "database": self._check_database,
@@ -155,6 +180,7 @@ class App:
         await self.database.open()
         await schema.migrate(self.database)
         await self.catalog.open()
+        await self.mcp.open()
         await self.housekeeping.take_over()
         await self.scheduler.define()
         tokens = await TurnTokens.load(self.database)
@@ -190,6 +216,7 @@ class App:
         await self.hints.close()
         await self.egress.close()
         await self.catalog.close()
+        await self.mcp.close()
         await self.database.close()
         log.info("service.stopped")
 
@@ -199,6 +226,8 @@ class App:
             bytes=settings.limits.body_bytes,
             depth=settings.limits.body_depth,
             read=settings.limits.body_read,
+            file_bytes=settings.limits.attachment_bytes,
+            files=settings.limits.attachments_per_message,
         )
         operator_tokens = tuple(secret.reveal() for secret in settings.server.tokens)
         application = web.Application(middlewares=[problems_middleware])
@@ -221,6 +250,7 @@ class App:
             self._agents,
             (*operator_tokens, self.token),
             limits,
+            abilities_of(self.catalog, self._agents),
         )
         # Off this machine the figures are for operators only.
         guard = None if settings.server.loopback else api.require_operator
@@ -266,6 +296,7 @@ class App:
             controls=self.controls,
             leases=self.leases,
             public_url=self.settings.server.public_url,
+            attachment_bytes=self.settings.limits.attachment_bytes,
         )
 
     def _senders(self) -> Mapping[str, Sender]:
@@ -281,6 +312,35 @@ class App:
         if self.telegram is not None:
             senders[Channel.TELEGRAM] = self.telegram.sender
         return senders
+
+    def _sending(self) -> dict[str, dict[str, tuple[Tool, ...]]]:
+        """The tool of each agent that may write to somebody on its own."""
+        found: dict[str, dict[str, tuple[Tool, ...]]] = {}
+        for name, agent in self.settings.agents.items():
+            places = {to: self._chat(place.telegram) for to, place in agent.send_to.items()}
+            if places:
+                tool = send_message.send_message_tool(lambda: self.controls, places)
+                found[name] = {send_message.NAME: (tool,)}
+        return found
+
+    def _chat(self, spot: str) -> Address:
+        # That there is a bot was checked when the configuration was read.
+        bot = self.settings.telegram.bot if self.settings.telegram else ""
+        return Address(Channel.TELEGRAM, f"{bot}:{spot}")
+
+    def _policies(self) -> dict[tuple[Channel, str], Policy]:
+        """What turns of each trigger may do that nobody is present at."""
+        triggers = [
+            *((Channel.WEBHOOK, name, one) for name, one in self.settings.webhooks.items()),
+            *((Channel.CRON, name, one) for name, one in self.settings.tasks.items()),
+        ]
+        return {
+            (channel, name): Policy(one.permit, one.approve, one.ask == "wait")
+            for channel, name, one in triggers
+        }
+
+    def _files(self) -> dict[Channel, Files]:
+        return {} if self.telegram is None else {Channel.TELEGRAM: self.telegram.files}
 
     def _tasks(self) -> dict[str, Task]:
         return {
@@ -309,9 +369,8 @@ class App:
         addresses = []
         if callback is not None or _callback(deliver) is not None:
             addresses.append(callback_address(kind, name))
-        telegram = self.settings.telegram
-        if deliver is not None and deliver.telegram is not None and telegram is not None:
-            addresses.append(Address(Channel.TELEGRAM, f"{telegram.bot}:{deliver.telegram}"))
+        if deliver is not None and deliver.telegram is not None:
+            addresses.append(self._chat(deliver.telegram))
         return tuple(addresses)
 
     # -- signals between the parts -----------------------------------------------------------

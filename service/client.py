@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -73,15 +73,21 @@ class Client:
         receipt: Receipt = await self.post(f"/api/tasks/{quote(name, safe='')}/run")
         return receipt
 
+    async def answer(self, session: str, question: str, answer: str) -> None:
+        """Answer what a turn asks; one that was answered meanwhile is left as it is."""
+        body = {"question": question, "answer": answer}
+        with suppress(BadInput):
+            await self.post(f"/api/sessions/{session}/answer", body)
+
     async def stop(self, session: str) -> None:
         """Stop what runs and what waits in a session."""
         await self.post(f"/api/sessions/{session}/stop")
 
     async def result(self, receipt: Receipt) -> Any:
-        """The result of a turn, once it is final."""
+        """The result of a turn, once it is final or waits for an answer."""
         while True:
             result = await self.get(receipt["status_url"], wait=_WAIT)
-            if result["finished_at"]:
+            if result["finished_at"] or result["state"] == "waiting":
                 return result
 
     async def events(self, receipt: Receipt) -> AsyncIterator[tuple[str, dict[str, Any]]]:

@@ -32,6 +32,7 @@ _LONGEST = timedelta(days=36_500)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TELEGRAM_TOKEN = re.compile(r"[0-9]+:[A-Za-z0-9_-]{20,}")
 _TELEGRAM_SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SPOT = re.compile(r"-?[0-9]+(:[0-9]+)?")
 
 
@@ -112,6 +113,8 @@ Timeout = Annotated[Duration, AfterValidator(_lasting)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 SecretValue = Annotated[Secret, BeforeValidator(_secret)]
 Positive = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+NameSet = Annotated[frozenset[str], Field(strict=False)]
 
 
 class _Section(BaseModel):
@@ -184,26 +187,35 @@ class LimitsSettings(_Section):
     turn_attempts: Positive = 3
     keep_events: Duration = timedelta(days=30)
     keep_bodies: Duration = timedelta(days=30)
+    attachment_bytes: Positive = 10_485_760
+    attachments_per_message: Positive = 10
 
 
 class Provider(_Section):
     """A service that thinks."""
 
-    kind: Literal["offline", "openai", "openrouter", "ollama"]
+    kind: Literal["offline", "openai", "openrouter", "anthropic", "google", "ollama"]
     base_url: WebUrl | None = None
     api_key: SecretValue | None = None
+    api: Literal["chat", "responses"] = "chat"
 
     @model_validator(mode="after")
     def _whole(self) -> Provider:
-        if self.kind in ("openai", "openrouter") and self.api_key is None and not self.base_url:
+        free = self.kind in ("offline", "ollama") or self.base_url is not None
+        if self.api_key is None and not free:
             raise _problem(
                 f'api_key: a provider of kind "{self.kind}" needs one, as api_key = "env:NAME"'
             )
+        if self.api == "responses" and self.kind != "openai":
+            raise _problem('api: only kind = "openai" has the responses API; leave it out')
         return self
 
 
+Dollars = Annotated[float, Field(gt=0, strict=False)]
+
+
 class AgentLimits(_Section):
-    """How long an agent's model may take and how often it is asked again."""
+    """What an agent may take: time, tokens, money; and how often its model is asked again."""
 
     first_token: Timeout = timedelta(seconds=60)
     stall: Timeout = timedelta(seconds=45)
@@ -211,7 +223,35 @@ class AgentLimits(_Section):
     retries: Annotated[int, Field(ge=0)] = 3
     retry_budget: Duration = timedelta(seconds=60)
     iterations: Positive = 35
+    iterations_per: Literal["turn", "session"] = "turn"
     history_characters: Positive = 200_000
+    output_tokens: Positive | None = None
+    turn_cost: Dollars | None = None
+    day_cost: Dollars | None = None
+    answer_within: Timeout = timedelta(days=1)
+
+
+class Price(_Section):
+    """What a model's tokens cost, in US dollars per million."""
+
+    input: Annotated[float, Field(ge=0, strict=False)]
+    output: Annotated[float, Field(ge=0, strict=False)]
+
+
+def _spot(value: object) -> str:
+    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    if not _SPOT.fullmatch(text):
+        raise _problem('write a numeric chat id, or "chat:topic"')
+    return text
+
+
+Spot = Annotated[str, BeforeValidator(_spot)]
+
+
+class Place(_Section):
+    """Where an agent may send a message on its own."""
+
+    telegram: Spot
 
 
 class Agent(_Section):
@@ -220,8 +260,45 @@ class Agent(_Section):
     provider: str
     model: str
     prompt: str = ""
-    tools: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    tools: Names = ()
+    python: str | None = None
+    attachments: Annotated[
+        frozenset[Literal["image", "pdf", "audio"]] | None, Field(strict=False)
+    ] = None
+    price: Price | None = None
+    send_to: dict[str, Place] = Field(default_factory=dict)
+    busy: Literal["queue", "steer", "interrupt"] = "queue"
     limits: AgentLimits = Field(default_factory=AgentLimits)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Agent:
+        if self.python is not None and not _OBJECT.fullmatch(self.python):
+            raise _problem('python: write "module:object", such as "my_agents.notes:agent"')
+        return self
+
+
+class Mcp(_Section):
+    """A server whose tools agents may use: a command to run, or a URL to ask."""
+
+    command: Names = ()
+    url: WebUrl | None = None
+    env: dict[str, SecretValue] = Field(default_factory=dict)
+    headers: dict[str, SecretValue] = Field(default_factory=dict)
+    tools: NameSet = frozenset()
+    idempotent: NameSet = frozenset()
+    approval: NameSet = frozenset()
+    inside: NameSet = frozenset()
+    timeout: Timeout = timedelta(seconds=60)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mcp:
+        if bool(self.command) == (self.url is not None):
+            raise _problem("command: give either command or url")
+        if self.headers and self.url is None:
+            raise _problem("headers: only a server with a url has them")
+        if self.env and not self.command:
+            raise _problem("env: only a server with a command has one")
+        return self
 
 
 class Telegram(_Section):
@@ -310,24 +387,25 @@ class Callback(_Section):
         return self
 
 
-def _spot(value: object) -> str:
-    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
-    if not _SPOT.fullmatch(text):
-        raise _problem('write a numeric chat id, or "chat:topic"')
-    return text
-
-
 class Deliver(_Section):
     """Where an answer is also said."""
 
-    telegram: Annotated[str, BeforeValidator(_spot)] | None = None
+    telegram: Spot | None = None
     callback: Callback | None = None
 
 
-class Webhook(_Section):
-    """A URL that rings an agent."""
+class _Trigger(_Section):
+    """What turns that nobody is present at may do."""
 
     agent: str
+    permit: NameSet = frozenset()
+    approve: NameSet = frozenset()
+    ask: Literal["never", "wait"] = "never"
+
+
+class Webhook(_Trigger):
+    """A URL that rings an agent."""
+
     auth: Auth
     prompt: str = "{{ body }}"
     session: str = "new"
@@ -345,12 +423,11 @@ class Webhook(_Section):
         return self
 
 
-class Task(_Section):
+class Task(_Trigger):
     """A cron trigger."""
 
     cron: str
     timezone: str = "UTC"
-    agent: str
     prompt: str
     sticky_session: bool = False
     catch_up: Duration = timedelta(hours=1)
@@ -380,7 +457,7 @@ def _default_agents() -> dict[str, Agent]:
             provider="offline",
             model="echo",
             prompt="You are a helpful assistant.",
-            tools=("clock", "dice"),
+            tools=("clock", "dice", "notes", "prompt_user"),
         )
     }
 
@@ -394,6 +471,7 @@ class Settings(_Section):
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     providers: dict[str, Provider] = Field(default_factory=_default_providers)
     agents: dict[str, Agent] = Field(default_factory=_default_agents)
+    mcp: dict[str, Mcp] = Field(default_factory=dict)
     telegram: Telegram | None = None
     webhooks: dict[str, Webhook] = Field(default_factory=dict)
     tasks: dict[str, Task] = Field(default_factory=dict)
@@ -459,7 +537,7 @@ class _References:
         if path == _DATABASE_URL:
             url = self._found(value, path)
             return value if url is None else url.reveal()
-        if not path or path[-1] not in _SECRET_KEYS:
+        if not _is_secret(path):
             return value
         if isinstance(value, list):
             return [self._secret(one, path) for one in value]
@@ -496,6 +574,13 @@ class _References:
     def _missing(self, path: tuple[str, ...], reason: str) -> Secret:
         self.problems.append(f"{'.'.join(path)}: {reason}")
         return Secret("")
+
+
+def _is_secret(path: tuple[str, ...]) -> bool:
+    if not path:
+        return False
+    of_mcp = len(path) == 4 and path[0] == "mcp" and path[2] in ("env", "headers")
+    return of_mcp or path[-1] in _SECRET_KEYS
 
 
 def _secrets_in(value: object) -> Iterator[Secret]:
@@ -593,11 +678,12 @@ def _across(document: Mapping[str, Any]) -> list[str]:
         for name, one in _tables(document, section):
             path = f"{section}.{name}"
             problems += _known(f"{path}.agent", one.get("agent"), agents)
-            if "telegram" in _table(one, "deliver") and "telegram" not in document:
-                problems.append(
-                    f"{path}.deliver.telegram: there is no [telegram] section; add one with token "
-                    "and agent"
-                )
+            if "telegram" in _table(one, "deliver"):
+                problems += _bot_known(document, f"{path}.deliver.telegram")
+    for name, agent in _tables(document, "agents"):
+        for to in _table(agent, "send_to"):
+            problems += _bot_known(document, f"agents.{name}.send_to.{to}.telegram")
+    problems += _mcp_known(document)
     telegram = _table(document, "telegram")
     problems += _known("telegram.agent", telegram.get("agent"), agents)
     public = str(server.get("public_url", ""))
@@ -613,7 +699,7 @@ def _names(document: Mapping[str, Any]) -> list[str]:
     return [
         f"{section}: the name {name!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with "
         "a letter or digit"
-        for section in ("providers", "agents", "webhooks", "tasks")
+        for section in ("providers", "agents", "mcp", "webhooks", "tasks")
         for name in _table(document, section)
         if not _NAME.fullmatch(name)
     ]
@@ -627,6 +713,23 @@ def _providers_known(document: Mapping[str, Any]) -> list[str]:
         problem
         for name, agent in _tables(document, "agents")
         for problem in _known(f"agents.{name}.provider", agent.get("provider"), providers)
+    ]
+
+
+def _bot_known(document: Mapping[str, Any], path: str) -> list[str]:
+    if "telegram" in document:
+        return []
+    return [f"{path}: there is no [telegram] section; add one with token and agent"]
+
+
+def _mcp_known(document: Mapping[str, Any]) -> list[str]:
+    servers = document.get("mcp", {})
+    return [
+        problem
+        for name, agent in _tables(document, "agents")
+        for tool in agent.get("tools", ())
+        if isinstance(tool, str) and tool.startswith("mcp:")
+        for problem in _known(f"agents.{name}.tools", tool.removeprefix("mcp:"), servers)
     ]
 
 

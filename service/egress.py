@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -21,6 +23,15 @@ from service.errors import AddressGone, ChannelDown, ChannelError
 _BODY_BYTES = 4096
 # Unpacked by nobody: a small body could otherwise become a huge one.
 _HEADERS: LooseHeaders = {"User-Agent": "Ringback", "Accept-Encoding": "identity"}
+_PIECE = 16_384
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# They mean different things to different readers of URLs; who wants them can write them as %XX.
+_AMBIGUOUS = frozenset("\\\x7f") | {chr(number) for number in range(33)}
+
+_SECURE = frozenset({"https"})
+_SCHEMES = _SECURE | {"http"}
+# ValueError is how some names that no name server could know are refused.
+_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 Judge = Callable[[str], str | None]
 """Why an address must not be reached, or None; see `core.network.forbidden`."""
@@ -35,16 +46,30 @@ class Response:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What stands at a URL, wherever it led."""
+
+    url: str
+    """The last one, after all redirects."""
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    """Unpacked, and no longer than was asked for."""
+    whole: bool
+    """Whether that is all of it."""
+
+
 class Forbidden(OSError):
     """The name leads to an address that must not be reached."""
 
 
 class Egress:
-    """Posts to URLs over connections whose real address was checked when they were made.
+    """Calls URLs over connections whose real address was checked when they were made.
 
-    Redirects are not followed, proxies of the environment not used, cookies and connections not
-    kept. A name is looked up once per post and connected to as it was checked, so an answer that
-    changes in between has no effect.
+    Proxies of the environment are not used, cookies and connections not kept. A name is looked up
+    once per request and connected to as it was checked, so an answer that changes in between has
+    no effect.
     """
 
     def __init__(
@@ -73,20 +98,51 @@ class Egress:
     ) -> Response:
         """Post `body`; any status is an answer, also when the rest of it never comes.
 
-        Raises AddressGone for what must not be reached, ChannelDown for everything that may pass.
+        Redirects are not followed. Raises AddressGone for what must not be reached, ChannelDown for
+        everything that may pass.
         After ChannelDown the body may have arrived: give it an id that makes a repeat harmless.
         """
-        target = _usable(url, allow_private)
+        target = _usable(url, _SCHEMES if allow_private else _SECURE)
         try:
             response = await self._session(allow_private).post(
                 target, data=body, headers=headers, allow_redirects=False
             )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _FAILURES as error:
             raise _translated(target, error) from error
         try:
             return Response(response.status, response.headers, await _beginning(response))
         finally:
             response.close()
+
+    async def get(
+        self, url: str, *, longest: int, redirects: int, accept: str, allow_private: bool
+    ) -> Page:
+        """Fetch what stands at `url`: at most `longest` bytes of it, once it is unpacked.
+
+        At most so many redirects are followed; the address of each is checked like the first, and
+        http:// will do for any. Any other status is an answer. Each request has the whole deadline.
+        Raises AddressGone for what must not be reached, ChannelDown for what may pass, and another
+        ChannelError for an answer that leads or reads nowhere.
+        """
+        if not _AMBIGUOUS.isdisjoint(url):
+            raise AddressGone("the URL must not hold spaces, control characters or backslashes")
+        target = _usable(url, _SCHEMES)
+        headers = {"Accept": accept, "Accept-Encoding": "gzip, deflate"}
+        for left in range(redirects, -1, -1):
+            try:
+                async with self._session(allow_private).get(
+                    target, headers=headers, allow_redirects=False
+                ) as response:
+                    location = _location(response)
+                    if location is None:
+                        body, whole = await _unpacked(response, longest)
+                        status = response.status
+                        return Page(str(target), status, response.headers, body, whole)
+            except _FAILURES as error:
+                raise _translated(target, error) from error
+            if left:
+                target = _usable(_joined(target, location), _SCHEMES)
+        raise ChannelError(f"it was redirected more than {redirects} times")
 
     def _session(self, allow_private: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(allow_private)
@@ -150,16 +206,83 @@ class _CheckedSocket:
         return socket.socket(family, kind, protocol)
 
 
-def _usable(url: str, allow_private: bool) -> URL:
+def _usable(url: str, schemes: frozenset[str]) -> URL:
     try:
         target = URL(url)
     except ValueError as error:
         raise AddressGone("this is no URL that can be called") from error
-    if target.scheme != "https" and not (allow_private and target.scheme == "http"):
-        raise AddressGone("only https:// may be called")
+    if target.scheme not in schemes:
+        names = " and ".join(f"{scheme}://" for scheme in sorted(schemes))
+        raise AddressGone(f"only {names} may be called")
     if not target.raw_host or target.user is not None or target.password is not None:
         raise AddressGone("the URL must name a host, and no user or password")
     return target
+
+
+def _location(response: aiohttp.ClientResponse) -> str | None:
+    """Where the answer leads instead; None when it is one itself."""
+    if response.status not in _REDIRECTS:
+        return None
+    return response.headers.get("Location")
+
+
+def _joined(base: URL, location: str) -> str:
+    try:
+        return str(base.join(URL(location)))
+    except ValueError as error:
+        raise AddressGone("it redirects to what is no URL") from error
+
+
+async def _unpacked(response: aiohttp.ClientResponse, longest: int) -> tuple[bytes, bool]:
+    """The body up to so many bytes, and whether that is all of it."""
+    packing = response.headers.get("Content-Encoding", "identity").strip().lower()
+    unpack = _UNPACKERS.get(packing)
+    if unpack is None:
+        raise ChannelError("it answers in a packing that nobody asked for")
+    body = b""
+    state = unpack()
+    try:
+        while len(body) <= longest and (piece := await response.content.read(_PIECE)):
+            body += state.decompress(piece, longest + 1 - len(body))
+    except zlib.error as error:
+        raise ChannelError("its answer cannot be unpacked") from error
+    return body[:longest], len(body) <= longest
+
+
+class _Plain:
+    """Unpacks what is not packed."""
+
+    def decompress(self, data: bytes, _: int, /) -> bytes:
+        """Return it."""
+        return data
+
+
+class _Deflate:
+    """Unpacks both of what servers call "deflate": with the header of zlib, and without."""
+
+    def __init__(self) -> None:
+        self._inner: Any = None
+
+    def decompress(self, data: bytes, longest: int, /) -> bytes:
+        """Return the next bytes, at most so many."""
+        if self._inner is None:
+            with_header = data[0] & 0x0F == zlib.DEFLATED
+            self._inner = zlib.decompressobj(zlib.MAX_WBITS if with_header else -zlib.MAX_WBITS)
+        unpacked: bytes = self._inner.decompress(data, longest)
+        return unpacked
+
+
+def _gzip() -> Any:
+    return zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+
+_UNPACKERS: Mapping[str, Callable[[], Any]] = {
+    "": _Plain,
+    "identity": _Plain,
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _Deflate,
+}
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
@@ -181,7 +304,8 @@ def _translated(target: URL, error: BaseException) -> ChannelError:
         if isinstance(cause, Forbidden):
             return AddressGone(f"{target.host} must not be reached: {cause}")
         cause = cause.__cause__
-    if isinstance(error, aiohttp.InvalidURL):
+    # Errors of certificates are both.
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
         return AddressGone("this is no URL that can be called")
     if isinstance(error, TimeoutError):
         return ChannelDown(f"{target.host} did not answer in time")

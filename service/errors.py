@@ -104,6 +104,12 @@ class ChannelUncertain(ChannelError):
     """The request left but no answer came: it may or may not have been carried out."""
 
 
+class TurnWaits(ChannelError):
+    """No failure: the turn waits for a person, and the delivery goes on when the turn does."""
+
+    permanent = False
+
+
 class AddressGone(ChannelError):
     """Nobody can be reached at this address any more."""
 

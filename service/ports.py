@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from service.core.model import Delivery, Part, Usage, Voice
+from service.core.knobs import Knob
+from service.core.model import Delivery, Origin, Part, SessionId, TurnId, Usage, Voice
 from service.core.reply import TurnView
+from service.core.state import State
 
 
 class Clock(Protocol):
@@ -59,6 +61,8 @@ class Finished:
     usage: Usage = field(default_factory=Usage)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the adapter wants back with the next request (signatures, ids); plain JSON."""
+    cut: bool = False
+    """Whether the output budget ended the answer before the model did."""
 
 
 ModelEvent = TextDelta | ThinkingDelta | ToolCall | Finished
@@ -72,6 +76,17 @@ class ToolResult:
     tool: str
     text: str
     failed: bool = False
+    data: Any = None
+    """The same as plain JSON, when the tool gives more than words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file as a model is given it."""
+
+    name: str
+    media_type: str
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,8 @@ class Said:
 
     role: Literal["user", "assistant"]
     text: str
+    media: tuple[Media, ...] = ()
+    """Comes before the words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,8 @@ class Step:
     results: tuple[ToolResult, ...]
     thinking: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    """What people said while it ran; the model hears it after the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +121,27 @@ class ToolSpec:
     parameters: Mapping[str, Any]
     idempotent: bool = False
     """Whether running it again after a crash does no harm."""
+    outward: bool = False
+    """Whether it acts on, or tells something to, the world outside of its session."""
+    approval: bool = False
+    """Whether a person has to agree to every single call."""
+    timeout: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a tool runs."""
+
+    session: SessionId
+    turn: TurnId
+    voice: Voice
+    origin: Origin
+    author: str
+    key: str
+    """Names this very call, also after a crash: for services that take an idempotency key."""
+    state: State
+    """The session's state; what a tool changes is stored together with its result."""
+    knobs: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +153,13 @@ class Prompt:
     """Oldest first; ends with what is to be answered now."""
     steps: Sequence[Step] = ()
     tools: Sequence[ToolSpec] = ()
+    output_tokens: int | None = None
+    """The most tokens the response may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a model may take and how often it is asked again."""
+    """What an agent may take: time, tokens, money; and how often its model is asked again."""
 
     first_token: timedelta = timedelta(seconds=60)
     stall: timedelta = timedelta(seconds=45)
@@ -125,7 +167,15 @@ class Limits:
     retries: int = 3
     retry_budget: timedelta = timedelta(seconds=60)
     iterations: int = 35
+    iterations_per: Literal["turn", "session"] = "turn"
     history_characters: int = 200_000
+    output_tokens: int | None = None
+    turn_cost: float | None = None
+    """US dollars that one turn may cost; it ends at the first boundary beyond."""
+    day_cost: float | None = None
+    """US dollars that all turns of the agent may cost in one day (UTC)."""
+    answer_within: timedelta = timedelta(days=1)
+    """How long a question or an approval stays open."""
 
 
 class Model(Protocol):
@@ -150,10 +200,26 @@ class Agents(Protocol):
         """The limits of the voice's agent; defaults when the agent left the configuration."""
 
     def tools(self, voice: Voice) -> Sequence[ToolSpec]:
-        """The tools `voice` may call, in the order they are offered."""
+        """The tools of `voice` that can be called now, in the order they are offered."""
 
-    async def call(self, call: ToolCall) -> ToolResult:
-        """Run one tool. Never raises for what a tool or a model did wrong: that is a result."""
+    async def call(self, call: ToolCall, caller: Caller) -> ToolResult:
+        """Run one tool of the caller's voice, within the tool's time and size.
+
+        Never raises for what a tool or a model did wrong: that is a result. Being cancelled
+        leaves a tool that cannot be stopped running, and its result is lost.
+        """
+
+    def knobs(self, voice: Voice) -> Mapping[str, Knob]:
+        """The knobs of the voice's agent, by name."""
+
+    def sections(self, voice: Voice, state: State, knobs: State) -> str:
+        """What the model is shown of the session's state and knobs; empty when there is nothing.
+
+        Never raises: a section that fails is left out.
+        """
+
+    def takes(self, voice: Voice, media_type: str) -> bool:
+        """Whether the voice's model can be given such a file."""
 
 
 # -- senders ------------------------------------------------------------------------------------
@@ -210,5 +276,13 @@ class Sender(Protocol):
         ends after the first final one; a sender that is not live gets just that one.
         It may be called again for the same delivery after a failure or a kill: what is in the
         journal must be gone on with, never opened a second time.
-        Raises a `ChannelError`; `ChannelUncertain` means it may have arrived and ends it.
+        Raises a `ChannelError`; `ChannelUncertain` means it may have arrived and ends it, and
+        `TurnWaits` asks to be called again when the turn goes on.
         """
+
+
+class Files(Protocol):
+    """Fetches the bytes of attachments that a channel keeps for us."""
+
+    async def fetch(self, remote: str, *, limit: int) -> bytes:
+        """The bytes behind `remote`. Raises a `ChannelError`, also for more than `limit` bytes."""

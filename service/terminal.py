@@ -19,6 +19,8 @@ from service.errors import RingbackError
 
 LEFT = 130
 """The exit code of a command that was left with Ctrl-C."""
+UNANSWERED = 3
+"""The exit code of a command whose agent asks something and has nobody to answer."""
 
 _CHUNK = 65_536
 # Characters that steer a terminal or turn its text around: what agents and strangers write must
@@ -67,7 +69,7 @@ class Terminal:
         lines = _Lines()
         while (line := await lines.next()) is not None:
             if line.strip():
-                await self._show(await self._client.send(session, line))
+                await self._show(await self._client.send(session, line), lines)
         return 0
 
     async def _send(
@@ -79,17 +81,23 @@ class Terminal:
             _say(_as_json(receipt) if as_json else f"{receipt['turn']}\n")
             return 0
         if not as_json:
-            return await self._show(receipt)
+            return await self._show(receipt, _Lines() if sys.stdin.isatty() else None)
         self._showing = session
         result = await self._client.result(receipt)
         _say(_as_json(result))
+        if result["state"] == "waiting":
+            return UNANSWERED
         return 0 if result["state"] == "succeeded" else 1
 
     async def _run_task(self, name: str) -> int:
         return await self._show(await self._client.run_task(name))
 
-    async def _show(self, receipt: Receipt) -> int:
-        """Stream one answer; return 0 when it succeeded."""
+    async def _show(self, receipt: Receipt, lines: _Lines | None = None) -> int:
+        """Stream one answer; return 0 when it succeeded.
+
+        What the agent asks on the way is answered with the next of `lines`. Without them the
+        command ends there: the next message of the session is the answer.
+        """
         self._showing = receipt["session"]
         state, ended = "", True
         async for kind, data in self._client.events(receipt):
@@ -100,12 +108,23 @@ class Terminal:
             if text := _words(kind, data):
                 _say(printable(text))
                 ended = text.endswith("\n")
+            if kind == "question.asked" and not await self._answer(receipt, data, lines):
+                return UNANSWERED
             if kind == "turn.finished":
                 state = data["state"]
         _say("" if ended else "\n")
         await self._stopped()
         self._showing = None
         return 0 if state == "succeeded" else 1
+
+    async def _answer(self, receipt: Receipt, data: dict[str, Any], lines: _Lines | None) -> bool:
+        """Answer a question with the next line; False when there is none."""
+        line = await lines.next() if lines is not None else None
+        if line is None:
+            _note("[It waits. What you send next is the answer.]")
+            return False
+        await self._client.answer(receipt["session"], data["question"], line)
+        return True
 
     # -- Ctrl-C --------------------------------------------------------------------------------
 
@@ -202,11 +221,20 @@ def _about(kind: str, data: dict[str, Any]) -> str | None:
             return "[interrupted; once more]"
         case "turn.retrying":
             return f"[{data['reason']} Trying again in {data['wait_seconds']:g} s.]"
+        case "question.asked":
+            return _question(data)
         case "turn.finished" if data.get("error"):
             return f"[failed: {data['error']}]"
         case "turn.finished" if data["state"] == "stopped":
             return "[stopped]"
     return None
+
+
+def _question(data: dict[str, Any]) -> str:
+    choices = "".join(f"\n  - {choice}" for choice in data["choices"])
+    if data["kind"] == "approval":
+        choices = f"\n  {data['arguments']}\n  yes, or no and why"
+    return f"[{data['text']}]{choices}"
 
 
 def _as_json(value: Any) -> str:

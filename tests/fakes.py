@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from service.core.knobs import Knob
 from service.core.model import Delivery, Voice
 from service.core.reply import TurnView
+from service.core.state import State
+from service.core.states import TurnState
+from service.errors import TurnWaits
 from service.ports import (
+    Caller,
     Finished,
     Journal,
     Limits,
@@ -33,8 +38,14 @@ class ScriptedAgents:
     limits_: Limits = field(default_factory=Limits)
     tools_: Sequence[ToolSpec] = ()
     on_call: Callable[[ToolCall], str] = lambda call: f"{call.tool} ran"
+    on_work: Callable[[ToolCall, Caller], Awaitable[str]] | None = None
+    """Like `on_call`, for what takes time or changes the session's state."""
+    knobs_: Mapping[str, Knob] = field(default_factory=dict)
+    section: Callable[[State, State], str] = lambda _state, _knobs: ""
+    media_types: frozenset[str] = frozenset()
     prompts: list[Prompt] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
+    callers: list[Caller] = field(default_factory=list)
 
     def model(self, voice: Voice) -> ScriptedAgents:
         """Itself, whatever the voice."""
@@ -48,10 +59,24 @@ class ScriptedAgents:
         """The same tools for everybody."""
         return self.tools_
 
-    async def call(self, call: ToolCall) -> ToolResult:
+    async def call(self, call: ToolCall, caller: Caller) -> ToolResult:
         """Note the call and answer as told."""
         self.calls.append(call)
-        return ToolResult(call.id, call.tool, self.on_call(call))
+        self.callers.append(caller)
+        text = await self.on_work(call, caller) if self.on_work else self.on_call(call)
+        return ToolResult(call.id, call.tool, text)
+
+    def knobs(self, voice: Voice) -> Mapping[str, Knob]:
+        """The same knobs for everybody."""
+        return self.knobs_
+
+    def sections(self, voice: Voice, state: State, knobs: State) -> str:
+        """What `section` makes of them."""
+        return self.section(state, knobs)
+
+    def takes(self, voice: Voice, media_type: str) -> bool:
+        """Whether it was told so."""
+        return media_type in self.media_types
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         """Follow the next script."""
@@ -85,4 +110,6 @@ class RememberingSender:
         async for view in views:
             journal.check()
             collected.append(view)
+            if view.state is TurnState.WAITING:
+                raise TurnWaits("the turn waits for a person")
         return Receipt((f"receipt-{delivery.id}",))

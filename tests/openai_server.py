@@ -1,50 +1,33 @@
-"""A local server that speaks OpenAI's chat completions as providers do, from scripts.
-
-It checks what clients get wrong (key, model, order of tool messages), streams server-sent events
-in the chunks it is told, remembers every request, and breaks in the ways providers break.
-"""
+"""A local server that speaks OpenAI's chat completions as providers do, from scripts."""
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from aiohttp import web
 
-KEY = "sk-test-0123456789abcdef"
+from tests.providers.server import (
+    KEY,
+    Answer,
+    Body,
+    Cut,
+    Hang,
+    Line,
+    ProviderServer,
+    Refusal,
+    Script,
+    Stream,
+    result,
+    sealed,
+)
+
+__all__ = ["KEY", "MODEL", "Body", "Cut", "Hang", "OpenAIServer", "Refusal", "Script", "Stream"]
+
 MODEL = "test/model-1"
-
-Body = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer with an error status instead of a stream."""
-
-    status: int
-    message: str = "no"
-    code: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    """Sent as it is, in place of an error object."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Break the connection without a word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hang:
-    """Say nothing more until the client leaves."""
-
-
-Stream = Sequence[bytes | Cut | Hang]
-Script = Refusal | Stream | Callable[[Body], Stream]
-"""What a request gets; a function is asked with the request."""
+_FINISH = {"stop": "stop", "length": "length", "filter": "content_filter"}
 
 
 def chunk(
@@ -78,18 +61,21 @@ def thoughts(*texts: str, name: str = "reasoning_content") -> list[bytes]:
     return [chunk({name: text}) for text in texts]
 
 
-def signed_thoughts(text: str, signature: str) -> list[bytes]:
-    """A thought as routers pass it on: it has to come back unchanged."""
+def signed_thoughts(*texts: str) -> list[bytes]:
+    """Thoughts as routers pass them on: they have to come back unchanged."""
     kind = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
-    details = [{**kind, "text": text}, {**kind, "text": "", "signature": signature}]
+    details = [
+        *({**kind, "text": text} for text in texts),
+        {**kind, "text": "", "signature": sealed("".join(texts))},
+    ]
     return [chunk({"reasoning": one["text"], "reasoning_details": [one]}) for one in details]
 
 
-def call(name: str, *arguments: str, place: int = 0) -> list[bytes]:
+def call(name: str, *arguments: str, place: int = 0, call_id: str | None = None) -> list[bytes]:
     """A tool call whose arguments come in pieces."""
     start = {
         "index": place,
-        "id": f"call_{place}",
+        "id": call_id or f"call_{place}",
         "type": "function",
         "function": {"name": name, "arguments": ""},
     }
@@ -97,12 +83,15 @@ def call(name: str, *arguments: str, place: int = 0) -> list[bytes]:
     return [chunk({"tool_calls": [one]}) for one in (start, *pieces)]
 
 
-def end(finish: str = "stop", *, tokens: tuple[int, int] = (7, 3)) -> list[bytes]:
+def end(
+    finish: str = "stop", *, tokens: tuple[int, int] = (7, 3), cost: float | None = None
+) -> list[bytes]:
     """How a whole stream ends: the reason, the usage, the mark."""
     usage = {
         "prompt_tokens": tokens[0],
         "completion_tokens": tokens[1],
         "total_tokens": sum(tokens),
+        **({} if cost is None else {"cost": cost}),
     }
     return [chunk(finish=finish), chunk(usage=usage), b"data: [DONE]\n\n"]
 
@@ -112,46 +101,16 @@ def answer(*texts: str) -> list[bytes]:
     return [*words(*texts), *end()]
 
 
-class OpenAIServer:
-    """Answers with its scripts in turn; the last one repeats."""
+class OpenAIServer(ProviderServer):
+    """OpenAI's chat completions, with the thoughts as one kind of provider has them."""
 
-    def __init__(self) -> None:
-        self.scripts: list[Script] = [answer("Hello", " there", ".")]
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[Mapping[str, str]] = []
-        self.connections = 0
-        self.left = asyncio.Event()
-        """Set when a client went away in the middle of a stream."""
-        self._transports: set[object] = set()
-        self._runner: web.AppRunner | None = None
-        self.url = ""
+    model = MODEL
+    path = "/v1/chat/completions"
+    root = "/v1"
 
-    async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._complete)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    def play(self, *scripts: Script) -> None:
-        """Answer the requests from now on with these."""
-        self.scripts = list(scripts)
-        self.requests.clear()
-        self.headers.clear()
-
-    @property
-    def open_connections(self) -> int:
-        """How many clients are connected now."""
-        assert self._runner is not None
-        assert self._runner.server is not None
-        return len(self._runner.server.connections)
+    def __init__(self, kind: str = "openai") -> None:
+        self._kind = kind
+        super().__init__()
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -159,69 +118,89 @@ class OpenAIServer:
         messages: list[dict[str, Any]] = self.requests[-1]["messages"]
         return messages
 
-    async def _complete(self, request: web.Request) -> web.StreamResponse:
-        if request.transport not in self._transports:
-            self._transports.add(request.transport)
-            self.connections += 1
-        body = await request.json()
-        script = self.scripts[min(len(self.requests), len(self.scripts) - 1)]
-        self.requests.append(body)
-        self.headers.append(dict(request.headers))
-        refusal = script if isinstance(script, Refusal) else _refusal(request, body)
-        if refusal is not None:
-            return _refuse(refusal)
-        stream = script(body) if callable(script) else script
-        assert not isinstance(stream, Refusal)
-        return await self._stream(request, body, stream)
+    def tell(self, answer: Answer) -> list[bytes]:
+        finish = "tool_calls" if answer.calls and answer.finish == "stop" else answer.finish
+        calls = [
+            piece
+            for place, one in enumerate(answer.calls)
+            for piece in call(one.tool, *one.pieces, place=place, call_id=one.id)
+        ]
+        return [
+            *words(),
+            *self._thoughts(answer.thoughts),
+            *words(*answer.words)[1:],
+            *calls,
+            *end(_FINISH.get(finish, finish), tokens=answer.tokens),
+        ]
 
-    async def _stream(self, request: web.Request, body: Body, stream: Stream) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        with_usage = (body.get("stream_options") or {}).get("include_usage")
-        try:
-            for step in stream:
-                if isinstance(step, Cut):
-                    assert request.transport is not None
-                    request.transport.close()
-                    return response
-                if isinstance(step, Hang):
-                    await asyncio.Event().wait()
-                elif with_usage or b'"prompt_tokens"' not in step:
-                    await response.write(step)
-        except (asyncio.CancelledError, ConnectionError):
-            self.left.set()
-            raise
-        await response.write_eof()
-        return response
+    def lines(self, body: Body) -> list[Line]:
+        return [line for message in body["messages"] for line in _lines(message)]
+
+    def told_failure(self, status: int, message: str) -> bytes:
+        error = {"message": message, "code": status}
+        return b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+
+    def overflow(self) -> Refusal:
+        text = "This model's maximum context length is 8 tokens."
+        return Refusal(400, text, "context_length_exceeded")
+
+    def broke(self) -> Refusal:
+        return Refusal(429, "You exceeded your current quota.", "insufficient_quota")
+
+    def _thoughts(self, texts: Sequence[str]) -> list[bytes]:
+        if self._kind == "openrouter":
+            return signed_thoughts(*texts) if texts else []
+        name = "reasoning" if self._kind == "ollama" else "reasoning_content"
+        return thoughts(*texts, name=name)
+
+    def _withholds(self, body: Body, event: bytes) -> bool:
+        wanted = (body.get("stream_options") or {}).get("include_usage")
+        return not wanted and b'"prompt_tokens"' in event
+
+    def _problem(self, request: web.Request, body: Body) -> Refusal | None:
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return Refusal(401, "Incorrect API key provided.", "invalid_api_key")
+        if body.get("model") != MODEL:
+            text = f"The model {body.get('model')!r} does not exist."
+            return Refusal(404, text, "model_not_found")
+        if body.get("stream") is not True:
+            return Refusal(400, "This server only streams.")
+        problem = _problem(body.get("messages") or [])
+        return Refusal(400, problem) if problem else None
+
+    def _error(self, refusal: Refusal) -> Body:
+        return {
+            "error": {
+                "message": refusal.message,
+                "type": "invalid_request_error" if refusal.status < 500 else "server_error",
+                "param": None,
+                "code": refusal.code,
+            }
+        }
 
 
-def _refuse(refusal: Refusal) -> web.Response:
-    if refusal.body is not None:
-        return web.Response(
-            status=refusal.status,
-            body=refusal.body,
-            headers=refusal.headers,
-            content_type="text/html",
-        )
-    error = {
-        "message": refusal.message,
-        "type": "invalid_request_error" if refusal.status < 500 else "server_error",
-        "param": None,
-        "code": refusal.code,
-    }
-    return web.json_response({"error": error}, status=refusal.status, headers=refusal.headers)
+def _lines(message: Body) -> Iterator[Line]:
+    if message["role"] == "tool":
+        yield result(message["tool_call_id"], message["content"])
+        return
+    if thought := message.get("reasoning_content") or message.get("reasoning"):
+        yield (message["role"], "thought", thought)
+    elif details := message.get("reasoning_details"):
+        assert details[0]["signature"] == sealed(details[0]["text"])
+        yield (message["role"], "thought", details[0]["text"])
+    content = message.get("content") or []
+    for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        yield _line(message["role"], part)
+    for one in message.get("tool_calls") or ():
+        function = one["function"]
+        yield ("assistant", "call", (one["id"], function["name"], function["arguments"]))
 
 
-def _refusal(request: web.Request, body: Body) -> Refusal | None:
-    """What a real provider would find wrong with this request."""
-    if request.headers.get("Authorization") != f"Bearer {KEY}":
-        return Refusal(401, "Incorrect API key provided.", "invalid_api_key")
-    if body.get("model") != MODEL:
-        return Refusal(404, f"The model {body.get('model')!r} does not exist.", "model_not_found")
-    if body.get("stream") is not True:
-        return Refusal(400, "This server only streams.")
-    problem = _problem(body.get("messages") or [])
-    return Refusal(400, problem) if problem else None
+def _line(who: str, part: Body) -> Line:
+    if part["type"] == "text":
+        return (who, "text", part["text"])
+    head, _, data = part["image_url"]["url"].partition(";base64,")
+    return (who, head.removeprefix("data:"), base64.b64decode(data))
 
 
 def _problem(messages: Sequence[Body]) -> str | None:

@@ -28,7 +28,8 @@ PATIENCE = 60.0
 NO_FILE = f"{os.strerror(errno.ENOENT)}\n"
 NO_TOKEN = "ringback: Unauthorized: send an operator's token: Authorization: Bearer …"
 AGENTS = "".join(
-    f'[agents.{name}]\nprovider = "offline"\nmodel = "echo"\n' for name in ("assistant", "coder")
+    f'[agents.{name}]\nprovider = "offline"\nmodel = "echo"\ntools = ["prompt_user"]\n'
+    for name in ("assistant", "coder")
 )
 TASK = '[tasks.morning]\ncron = "0 8 * * *"\nagent = "assistant"\nprompt = "Good morning"\n'
 TURN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\n")
@@ -205,6 +206,26 @@ def test_every_problem_of_a_file_is_listed(folder: Folder) -> None:
         assert any(place in line for line in lines), lines
 
 
+def test_an_agent_in_python_is_found_beside_its_configuration(folder: Folder) -> None:
+    """Wherever the command is run; one that cannot be loaded is a problem with its place."""
+    place = folder.path / "etc"
+    place.mkdir()
+    (place / "my_agents.py").write_text(
+        "from service.agents.definition import Agent\nnotes = Agent('notes')\n", "utf-8"
+    )
+    section = '[agents.notes]\nprovider = "offline"\nmodel = "echo"\npython = "my_agents:{}"\n'
+    (place / "good.toml").write_text(section.format("notes"), "utf-8")
+    (place / "bad.toml").write_text(section.format("nodes"), "utf-8")
+
+    good = folder.run("check-config", "--config", "etc/good.toml")
+    bad = folder.run("check-config", "--config", "etc/bad.toml")
+
+    assert (good.code, good.err) == (0, "")
+    assert bad.code == 2
+    assert bad.err.startswith("ringback: agents.notes.python: ")
+    assert "nodes" in bad.err
+
+
 @pytest.mark.parametrize("command", ["serve", "sessions"])
 def test_a_file_that_is_not_there_is_a_problem_of_the_configuration(
     folder: Folder, command: str
@@ -355,6 +376,26 @@ def test_a_task_nobody_configured_is_named(served: Folder) -> None:
 
     assert (said.code, said.out) == (1, "")
     assert said.err == "ringback: Not found: there is no task '../a/b?c#d'\n"
+
+
+def test_a_question_is_answered_in_the_chat(served: Folder) -> None:
+    """The next line is the answer, and the reply goes on."""
+    said = served.run("chat", "--session", "asked", given=b"ask me, choose A or B\nB\n")
+
+    assert said.code == 0
+    assert "  - A\n  - B" in said.err
+    assert "The tool says **B**." in said.out
+
+
+def test_send_leaves_a_question_for_the_next_message(served: Folder) -> None:
+    """It says so with a code of its own; the answer is just another message, also much later."""
+    asked = served.run("send", "ask me, choose A or B", "--session", "left")
+    asked_again = served.run("send", "A", "--session", "left")
+
+    assert asked.code == 3
+    assert "What you send next is the answer." in asked.err
+    assert asked_again.code == 0
+    assert "The tool says **A**." in asked_again.out
 
 
 def test_a_long_message_comes_back_whole(served: Folder) -> None:

@@ -22,6 +22,7 @@ from service.config import (
     DatabaseSettings,
     LimitsSettings,
     Log,
+    Mcp,
     Provider,
     Secret,
     Server,
@@ -45,6 +46,8 @@ ENVIRON = {
     "NEW_TOKEN": "new",
     "OLD_TOKEN": "old",
     "SPACED": "with spaces",
+    "FILES_TOKEN": "files",
+    "SEARCH_AUTHORIZATION": "Bearer search",
 }
 
 MODELS: dict[str, type[BaseModel]] = {
@@ -55,6 +58,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "providers": Provider,
     "agents": Agent,
     "agents.limits": AgentLimits,
+    "mcp": Mcp,
     "telegram": Telegram,
     "webhooks": Webhook,
     "tasks": Task,

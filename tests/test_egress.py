@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import ssl
+import zlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -15,8 +16,8 @@ from pathlib import Path
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from service.egress import Egress
-from service.errors import AddressGone, ChannelDown
+from service.egress import Egress, Page
+from service.errors import AddressGone, ChannelDown, ChannelError
 
 HERE = "127.0.0.1"
 OUTSIDE = "127.0.0.2"
@@ -388,6 +389,130 @@ async def test_a_packed_body_stays_packed(opened: Open) -> None:
         )
 
     assert response.body == packed[:4096]
+
+
+async def test_a_page_is_fetched(opened: Open) -> None:
+    """Over plain HTTP, too; any status is an answer."""
+    async with Listener(b"HTTP/1.1 418 Tea\r\nA: b\r\nContent-Length: 2\r\n\r\nok") as site:
+        url = site.url
+        page = await _got(opened, site)
+
+    assert (page.url, page.status, page.body, page.whole) == (url, 418, b"ok", True)
+    assert page.headers["A"] == "b"
+    assert site.requests[0].startswith(b"GET /hook HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("status", [300, 304, 305, 302])
+async def test_a_status_that_leads_nowhere_is_an_answer(opened: Open, status: int) -> None:
+    """No redirect, or one that does not say where to."""
+    answer = f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"
+    async with Listener(answer.encode()) as site:
+        page = await _got(opened, site)
+
+    assert page.status == status
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_page_that_moved_is_fetched_there(opened: Open, status: int) -> None:
+    """As a GET, whatever the kind of redirect, and without what the first answer set."""
+    async with Listener() as there:
+        url = there.url
+        answer = (
+            f"HTTP/1.1 {status} X\r\nLocation: {url}\r\nSet-Cookie: a=b\r\n"
+            "Content-Length: 0\r\n\r\n"
+        )
+        async with Listener(answer.encode()) as here:
+            page = await _got(opened, here)
+
+    assert (page.url, page.body) == (url, b"ok")
+    assert there.requests[0].startswith(b"GET ")
+    assert b"cookie" not in there.requests[0].lower()
+
+
+@pytest.mark.parametrize(("longest", "whole"), [(9, False), (10, True), (11, True)])
+@pytest.mark.parametrize("packing", ["identity", "gzip", "X-GZIP", "deflate", "bare"])
+async def test_a_page_is_unpacked_up_to_its_longest(
+    opened: Open, packing: str, longest: int, whole: bool
+) -> None:
+    """Not a byte more, however it is packed; also as the servers do that get "deflate" wrong."""
+    packed = {
+        "identity": b"0123456789",
+        "deflate": zlib.compress(b"0123456789"),
+        "bare": zlib.compress(b"0123456789")[2:-4],
+    }
+    body = packed.get(packing, gzip.compress(b"0123456789"))
+    name = "deflate" if packing == "bare" else packing
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with Listener(head.encode() + body) as site:
+        page = await _got(opened, site, longest=longest)
+
+    assert (page.body, page.whole) == (b"0123456789"[:longest], whole)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "problem"),
+    [
+        ("Content-Encoding: br\r\n", b"ok", "in a packing that nobody asked for"),
+        ("Content-Encoding: gzip, gzip\r\n", b"ok", "in a packing that nobody asked for"),
+        ("Content-Encoding: gzip\r\n", b"ok", "cannot be unpacked"),
+        ("Content-Encoding: deflate\r\n", b"ok", "cannot be unpacked"),
+    ],
+)
+async def test_a_page_that_cannot_be_unpacked(
+    opened: Open, headers: str, body: bytes, problem: str
+) -> None:
+    """Is no page, and fetching it again is no use."""
+    head = f"HTTP/1.1 200 OK\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+    async with Listener(head.encode() + body) as site:
+        with pytest.raises(ChannelError, match=problem) as caught:
+            await _got(opened, site)
+
+    assert caught.value.permanent
+
+
+async def test_of_an_endless_page_only_the_beginning_is_read(opened: Open) -> None:
+    """However much the server goes on to send."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n"
+    async with Listener(head, endless=True) as site:
+        page = await _got(opened, site, longest=100_000)
+
+    assert (len(page.body), page.whole) == (100_000, False)
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_page_that_breaks_off_is_down(opened: Open, hangs: bool) -> None:
+    """Half a page is none: unlike a post it can simply be fetched again."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"
+    async with Listener(head, hangs=hangs) as site:
+        with pytest.raises(ChannelDown):
+            await _got(opened, site)
+
+
+async def test_too_many_redirects(opened: Open) -> None:
+    """The last one is not followed."""
+    answer = b"HTTP/1.1 302 X\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"
+    async with Listener(answer) as site:
+        with pytest.raises(ChannelError, match="redirected more than 2 times"):
+            await _got(opened, site)
+
+    assert site.connections == 3
+
+
+async def test_a_name_no_name_server_could_know_is_refused(opened: Open) -> None:
+    """For a post as for a page: calling it again would change nothing."""
+    egress = opened(Egress())
+    name = f"https://{'a' * 64}.example/"
+
+    with pytest.raises(AddressGone):
+        await egress.post(name, body=b"", headers={}, allow_private=False)
+    with pytest.raises(AddressGone):
+        await egress.get(name, longest=1, redirects=0, accept="*/*", allow_private=False)
+
+
+async def _got(opened: Open, site: Listener, *, longest: int = 1000) -> Page:
+    return await opened(Egress(total=SHORT)).get(
+        site.url, longest=longest, redirects=2, accept="*/*", allow_private=True
+    )
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:

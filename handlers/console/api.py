@@ -2,61 +2,53 @@
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
+import sqlalchemy as sa
 from aiohttp import web
 
-from handlers.console.shapes import message_json, occurrence_json, session_json, task_json
-from handlers.http import (
-    BodyLimits,
-    HttpProblem,
-    accepts_events,
-    bearer,
-    cursor,
-    parse_json,
-    preferred_wait,
-    query_number,
-    read_body,
-    stream_events,
+from handlers.console.calls import MOST, Context, Handler, Routes, bad, is_id, text_of
+from handlers.console.memory import Remembered
+from handlers.console.rings import Abilities, open_session
+from handlers.console.shapes import (
+    agent_json,
+    message_json,
+    occurrence_json,
+    receipt_of,
+    session_json,
+    task_json,
+    whole_session_json,
 )
-from handlers.turns import follow_turn, no_such_event, pruned, refused
+from handlers.console.steer import Steering
+from handlers.http import BodyLimits, HttpProblem, bearer, cursor, query_number, stream_events
+from handlers.turns import (
+    LONGEST_WAIT,
+    Telling,
+    acknowledge,
+    follow_turn,
+    no_such_event,
+    pruned,
+    refused,
+)
 from service.core.access import Operator, authorise, identify
-from service.core.model import (
-    Accepted,
-    Binding,
-    Channel,
-    Refusal,
-    Ring,
-    SessionId,
-    Source,
-    TurnId,
-)
+from service.core.model import Binding, Refusal, SessionId, TurnId, Usage
 from service.core.states import DeliveryState, InboxState
 from service.core.text import clean
 from service.engine.controls import Controls
 from service.engine.feed import Feed
 from service.engine.intake import Intake
 from service.engine.results import Result, Results
-from service.engine.scheduler import Scheduler, TaskView
-from service.store import deliveries, inbox, sessions, tokens
+from service.engine.scheduler import Scheduler
+from service.engine.tasks import LONGEST_PROMPT, NewTask, TaskView
+from service.store import deliveries, inbox, questions, sessions, tokens, turns
 from service.store.database import Database
-from service.store.ids import new_id
-from service.store.sessions import NewSession, Session
+from service.store.sessions import Session
 
-_MOST = 200
-_LONGEST_WAIT = timedelta(seconds=60)
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_ID = re.compile(r"[0-9a-f-]{36}")
-_LONGEST_TEXT = 200_000
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_LONGEST_WORD = 255
 
 
 @dataclass(frozen=True)
@@ -72,22 +64,42 @@ class Api:
     agents: Mapping[str, Binding]
     operator_tokens: tuple[str, ...]
     limits: BodyLimits
+    abilities: Mapping[str, Abilities] = field(default_factory=dict)
+    """What agents take besides words, by name."""
+
+    @property
+    def context(self) -> Context:
+        """What all calls share."""
+        return Context(self.database, self.limits)
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to serve."""
-        table: list[tuple[str, str, Handler]] = [
+        steering = Steering(
+            self.context,
+            self.intake,
+            self.controls,
+            Telling(self.feed, self.results),
+            self.agents,
+            self.abilities,
+        )
+        remembered = Remembered(self.context, self.controls)
+        table: Routes = [
+            *steering.routes(),
+            *remembered.routes(),
             ("GET", "/api/sessions", self.list_sessions),
             ("POST", "/api/sessions", self.make_session),
             ("GET", "/api/sessions/{session}", self.one_session),
             ("GET", "/api/sessions/{session}/messages", self.messages),
-            ("POST", "/api/sessions/{session}/messages", self.send),
             ("GET", "/api/sessions/{session}/events", self.events),
-            ("POST", "/api/sessions/{session}/stop", self.stop),
             ("GET", "/api/turns/{turn}", self.turn),
             ("GET", "/api/agents", self.list_agents),
             ("GET", "/api/tasks", self.list_tasks),
+            ("POST", "/api/tasks", self.make_task),
             ("GET", "/api/tasks/{task}", self.one_task),
+            ("DELETE", "/api/tasks/{task}", self.remove_task),
             ("POST", "/api/tasks/{task}/run", self.run_task),
+            ("POST", "/api/tasks/{task}/enable", partial(self.switch_task, on=True)),
+            ("POST", "/api/tasks/{task}/disable", partial(self.switch_task, on=False)),
             ("GET", "/api/tasks/{task}/occurrences", self.occurrences),
             ("GET", "/api/deliveries", self.list_deliveries),
             ("GET", "/api/inbox", self.list_inbox),
@@ -124,7 +136,7 @@ class Api:
 
     async def list_sessions(self, request: web.Request) -> web.Response:
         """Sessions, the most recently active first; `next` is the cursor of the page after."""
-        limit = query_number(request, "limit", default=50, most=_MOST)
+        limit = query_number(request, "limit", default=50, most=MOST)
         before = _before(request.query.get("cursor"))
         found = await self.database.read(sessions.newest, limit=limit, before=before)
         last = found[-1] if found and len(found) == limit else None
@@ -134,79 +146,39 @@ class Api:
 
     async def make_session(self, request: web.Request) -> web.Response:
         """Get the session with a key, or make it: 200 or 201."""
-        body = await self._object(request)
-        key = _text(body, "key", most=255)
+        body = await self.context.object(request)
+        key = text_of(body, "key", most=255)
         if key != clean(key):
             # Replaced, two keys could become one and share a session.
-            raise _bad("key: must not hold U+0000 or half of a surrogate pair")
+            raise bad("key: must not hold U+0000 or half of a surrogate pair")
         agent = body.get("agent", next(iter(self.agents), None))
         binding = self.agents.get(agent) if isinstance(agent, str) else None
         if binding is None:
-            raise _bad(f"agent: there is no {agent!r}; there are: {', '.join(self.agents)}")
-        new = NewSession(
-            id=SessionId(new_id()),
-            binding=binding,
-            owner="operator",
-            source=Source.MANUAL,
-            origin=Channel.CONSOLE,
-            key=f"api:{key}",
-        )
-        made = await self.database.write(sessions.insert, [new], at=_now(), last_event=0)
-        found = await self.database.read(sessions.by_key, f"api:{key}")
-        if found is None:
-            raise HttpProblem(409, "Conflict", "the session was just removed; try again")
+            raise bad(f"agent: there is no {agent!r}; there are: {', '.join(self.agents)}")
+        try:
+            found, made = await open_session(self.database, key, binding)
+        except LookupError as error:
+            raise HttpProblem(409, "Conflict", str(error)) from error
         return web.json_response(session_json(found), status=201 if made else 200)
 
     async def one_session(self, request: web.Request) -> web.Response:
-        """One session."""
-        return web.json_response(session_json(await self._session(request)))
+        """One session, with what its turns took."""
+        session = await self.context.session(request)
+        processing, usage, asked = await self.database.read(_taken, session.id)
+        return web.json_response(whole_session_json(session, processing, usage, asked))
 
     async def messages(self, request: web.Request) -> web.Response:
         """Messages of a session after a number, oldest first."""
-        session = await self._session(request)
-        limit = query_number(request, "limit", default=100, most=_MOST)
+        session = await self.context.session(request)
+        limit = query_number(request, "limit", default=100, most=MOST)
         found = await self.database.read(
             sessions.history, session.id, after=cursor(request), limit=limit
         )
         return web.json_response({"messages": [message_json(one) for one in found]})
 
-    async def send(self, request: web.Request) -> web.StreamResponse:
-        """Ring: 202 with the turn, or its events when asked for an event stream."""
-        session = _session_id(request)
-        text = clean(_text(await self._object(request), "text", most=_LONGEST_TEXT))
-        key = request.headers.get("Idempotency-Key")
-        if key is not None and not _KEY.fullmatch(key):
-            raise _bad("Idempotency-Key takes 1 to 255 printable ASCII characters")
-        outcome = await self.intake.accept(
-            Ring(
-                channel=Channel.CONSOLE,
-                source="api",
-                # Of this session only: elsewhere the same key and text is another message.
-                event_key=f"key:{session}:{key}" if key else str(uuid.uuid4()),
-                text=text,
-                binding=next(iter(self.agents.values())),
-                author="operator",
-                session=session,
-                body=text.encode(),
-                strict_body=key is not None,
-            )
-        )
-        if isinstance(outcome, Refusal):
-            return refused(outcome)
-        if accepts_events(request):
-            return await self._stream(request, outcome)
-        wait = preferred_wait(request, _LONGEST_WAIT)
-        if wait is None:
-            return _receipt(outcome)
-        applied = {"Preference-Applied": f"wait={int(wait.total_seconds())}"}
-        result = await self.results.wait(outcome.turn, timeout=wait)
-        if result is not None and result.final:
-            return web.json_response(result.as_json(), headers=applied)
-        return _receipt(outcome, applied)
-
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A session's events as SSE, live and without end; with `turn` only that turn's."""
-        session = await self._session(request)
+        session = await self.context.session(request)
         after = cursor(request)
         if "turn" in request.query:
             result = await self._turn_of(session, request.query["turn"])
@@ -217,42 +189,22 @@ class Api:
             raise pruned()
         return await stream_events(request, self.feed.follow(session.id, after=after))
 
-    async def _stream(self, request: web.Request, accepted: Accepted) -> web.StreamResponse:
-        """The reply as it is produced; a repeat may say how far it has read the first time."""
-        headers = _names(accepted)
-        if not accepted.duplicate:
-            following = self.feed.follow(
-                accepted.session, after=accepted.number - 1, turn=accepted.turn
-            )
-            return await stream_events(request, following, headers=headers)
-        result = await self.results.get(accepted.turn)
-        if result is None:
-            raise HttpProblem(410, "Gone", "the turn of this message was removed")
-        return await follow_turn(request, self.feed, result, after=cursor(request), headers=headers)
-
-    async def stop(self, request: web.Request) -> web.Response:
-        """Stop what runs and what waits in a session."""
-        session = await self._session(request)
-        async with self.controls.steps() as command:
-            stopped = await command.stop_session(session.id, by="operator")
-        return web.json_response({"stopped": stopped})
-
     # -- turns and agents --------------------------------------------------------------------
 
     async def turn(self, request: web.Request) -> web.Response:
         """One turn's result; `wait` waits for its end."""
-        most = int(_LONGEST_WAIT.total_seconds())
+        most = int(LONGEST_WAIT.total_seconds())
         wait = timedelta(seconds=query_number(request, "wait", default=0, most=most))
         turn = request.match_info["turn"]
-        result = await self.results.wait(TurnId(turn), timeout=wait) if _is_id(turn) else None
+        result = await self.results.wait(TurnId(turn), timeout=wait) if is_id(turn) else None
         if result is None:
             raise HttpProblem(404, "Not found", "there is no such turn")
         return web.json_response(result.as_json())
 
     async def list_agents(self, _request: web.Request) -> web.Response:
-        """The configured agents."""
+        """The configured agents, their knobs, and the files they are shown."""
         found = [
-            {"agent": name, "provider": one.provider, "model": one.model, "tools": one.tools}
+            agent_json(name, one, self.abilities.get(name, Abilities()))
             for name, one in self.agents.items()
         ]
         return web.json_response({"agents": found})
@@ -260,9 +212,46 @@ class Api:
     # -- tasks -------------------------------------------------------------------------------
 
     async def list_tasks(self, _request: web.Request) -> web.Response:
-        """The configured tasks with their next instant and last occurrence."""
+        """The tasks, configured or made, with their next instant and last occurrence."""
         found = await self.scheduler.tasks()
         return web.json_response({"tasks": [task_json(one) for one in found]})
+
+    async def make_task(self, request: web.Request) -> web.Response:
+        """Make a task: 201. With `session` it rings into that one and answers in its chat."""
+        body = await self.context.object(request)
+        session = body.get("session")
+        if session is not None and not (isinstance(session, str) and is_id(session)):
+            raise bad("session: the id of a session is needed, or nothing")
+        once = body.get("once", False)
+        if not isinstance(once, bool):
+            raise bad("once: true or false is needed")
+        new = NewTask(
+            cron=text_of(body, "cron", most=_LONGEST_WORD),
+            timezone=text_of({"timezone": "UTC", **body}, "timezone", most=_LONGEST_WORD),
+            prompt=text_of(body, "prompt", most=LONGEST_PROMPT),
+            author="operator",
+            name=text_of(body, "name", most=_LONGEST_WORD) if "name" in body else None,
+            agent=text_of(body, "agent", most=_LONGEST_WORD) if "agent" in body else None,
+            made_in=SessionId(session) if session is not None else None,
+            once=once,
+        )
+        made = await self.scheduler.add(new)
+        if isinstance(made, Refusal):
+            return refused(made)
+        where = {"Location": f"/api/tasks/{made.task.name}"}
+        return web.json_response(task_json(made), status=201, headers=where)
+
+    async def remove_task(self, request: web.Request) -> web.Response:
+        """Remove a made task; what it has rung stays."""
+        name = request.match_info["task"]
+        refusal = await self.scheduler.remove(name, by="operator", operator=True)
+        return web.Response(status=204) if refusal is None else refused(refusal)
+
+    async def switch_task(self, request: web.Request, *, on: bool) -> web.Response:
+        """Turn a task on or off."""
+        name = request.match_info["task"]
+        view = await self.scheduler.enable(name, on=on, by="operator", operator=True)
+        return refused(view) if isinstance(view, Refusal) else web.json_response(task_json(view))
 
     async def one_task(self, request: web.Request) -> web.Response:
         """One task."""
@@ -271,12 +260,14 @@ class Api:
     async def run_task(self, request: web.Request) -> web.Response:
         """Run a task now."""
         outcome = await self.scheduler.run(request.match_info["task"], by="operator")
-        return refused(outcome) if isinstance(outcome, Refusal) else _receipt(outcome)
+        return (
+            refused(outcome) if isinstance(outcome, Refusal) else acknowledge(receipt_of(outcome))
+        )
 
     async def occurrences(self, request: web.Request) -> web.Response:
         """The newest occurrences of a task."""
         view = await self._task(request)
-        limit = query_number(request, "limit", default=50, most=_MOST)
+        limit = query_number(request, "limit", default=50, most=MOST)
         found = await self.scheduler.occurrences(view.task.name, limit=limit)
         return web.json_response({"occurrences": [occurrence_json(one) for one in found]})
 
@@ -285,89 +276,45 @@ class Api:
     async def list_deliveries(self, request: web.Request) -> web.Response:
         """The newest deliveries, of one state when `state` names it."""
         state = _choice(request, "state", DeliveryState)
-        limit = query_number(request, "limit", default=50, most=_MOST)
+        limit = query_number(request, "limit", default=50, most=MOST)
         found = await self.database.read(deliveries.newest, state=state, limit=limit)
         return web.json_response({"deliveries": found})
 
     async def list_inbox(self, request: web.Request) -> web.Response:
         """The newest things received, of one state when `state` names it."""
         state = _choice(request, "state", InboxState)
-        limit = query_number(request, "limit", default=50, most=_MOST)
+        limit = query_number(request, "limit", default=50, most=MOST)
         found = await self.database.read(inbox.newest, state=state, limit=limit)
         return web.json_response({"inbox": found})
 
     # -- shared ------------------------------------------------------------------------------
 
-    async def _object(self, request: web.Request) -> Mapping[str, Any]:
-        value = parse_json(await read_body(request, self.limits), self.limits)
-        if not isinstance(value, dict):
-            raise _bad("the body must be a JSON object")
-        return value
-
-    async def _session(self, request: web.Request) -> Session:
-        found = await self.database.read(sessions.get, _session_id(request))
-        if found is None:
-            raise _no_session()
-        return found
-
     async def _turn_of(self, session: Session, turn: str) -> Result:
-        result = await self.results.get(TurnId(turn)) if _is_id(turn) else None
+        result = await self.results.get(TurnId(turn)) if is_id(turn) else None
         if result is None or result.turn.session != session.id:
             raise HttpProblem(404, "Not found", "the session has no such turn")
         return result
 
     async def _task(self, request: web.Request) -> TaskView:
         name = request.match_info["task"]
-        for view in await self.scheduler.tasks():
-            if view.task.name == name:
-                return view
-        raise HttpProblem(404, "Not found", f"there is no task {name!r}")
+        view = await self.scheduler.task(name)
+        if view is None:
+            raise HttpProblem(404, "Not found", f"there is no task {name!r}")
+        return view
 
 
-def _bad(detail: str) -> HttpProblem:
-    return HttpProblem(400, "Bad request", detail)
-
-
-def _no_session() -> HttpProblem:
-    return HttpProblem(404, "Not found", "there is no such session")
-
-
-def _is_id(given: str) -> bool:
-    # What cannot be an id must not reach the database: PostgreSQL refuses some characters.
-    return _ID.fullmatch(given) is not None
-
-
-def _session_id(request: web.Request) -> SessionId:
-    given = request.match_info["session"]
-    if not _is_id(given):
-        raise _no_session()
-    return SessionId(given)
-
-
-def _text(body: Mapping[str, Any], name: str, *, most: int) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise _bad(f"{name}: a text that is not empty is needed")
-    if len(value) > most:
-        raise _bad(f"{name}: at most {most} characters")
-    return value
+def _taken(conn: sa.Connection, session: SessionId) -> tuple[timedelta, Usage, int]:
+    """Processing time and usage of all turns of a session, and how many questions are open."""
+    processing, usage = turns.spent(conn, session)
+    return processing, usage, len(questions.open_of_session(conn, session))
 
 
 def _choice(request: web.Request, name: str, states: type[StrEnum]) -> str | None:
     given = request.query.get(name)
     known = [state.value for state in states]
     if given is not None and given not in known:
-        raise _bad(f"{name} takes one of {', '.join(known)}")
+        raise bad(f"{name} takes one of {', '.join(known)}")
     return given
-
-
-def _names(accepted: Accepted) -> dict[str, str]:
-    """What a stream says in its headers, so that who was cut off finds the turn again."""
-    return {
-        "X-Ringback-Turn": accepted.turn,
-        "X-Ringback-Session": accepted.session,
-        "Location": f"/api/turns/{accepted.turn}",
-    }
 
 
 def _before(cursor_: str | None) -> tuple[datetime, SessionId] | None:
@@ -379,25 +326,5 @@ def _before(cursor_: str | None) -> tuple[datetime, SessionId] | None:
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None or not id_.isascii() or "\0" in id_:
-        raise _bad('cursor takes what "next" of the page before said')
+        raise bad('cursor takes what "next" of the page before said')
     return instant, SessionId(id_)
-
-
-def _receipt(accepted: Accepted, headers: Mapping[str, str] | None = None) -> web.Response:
-    status_url = f"/api/turns/{accepted.turn}"
-    body = {
-        "turn": accepted.turn,
-        "session": accepted.session,
-        "number": accepted.number,
-        "duplicate": accepted.duplicate,
-        "status_url": status_url,
-        "events_url": f"/api/sessions/{accepted.session}/events"
-        f"?turn={accepted.turn}&after={accepted.number - 1}",
-    }
-    status = 200 if accepted.duplicate else 202
-    headers = {"Location": status_url, **(headers or {})}
-    return web.json_response(body, status=status, headers=headers)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,14 +1,21 @@
-"""What the API says about sessions, messages, tasks and occurrences: the stored to JSON."""
+"""What the API says about what is stored: sessions, messages, agents, tasks, figures, to JSON."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 
-from service.core.model import Message
-from service.engine.scheduler import TaskView
+from handlers.console.rings import Abilities
+from handlers.turns import Receipt
+from service.core.knobs import Knob
+from service.core.model import Accepted, Attachment, Binding, Message, Usage
+from service.engine.memory import KnobView, Memory
+from service.engine.tasks import TaskView
+from service.store.audit import Entry
 from service.store.occurrences import Occurrence
 from service.store.sessions import Session
+from service.store.spending import Spent
 
 
 def session_json(session: Session) -> dict[str, Any]:
@@ -18,6 +25,8 @@ def session_json(session: Session) -> dict[str, Any]:
         "key": session.key,
         "agent": session.agent,
         "title": session.title,
+        "owner": session.owner,
+        "busy": session.busy.value,
         "source": session.source.value,
         "origin": session.origin.value,
         "sticky": session.sticky,
@@ -25,6 +34,18 @@ def session_json(session: Session) -> dict[str, Any]:
         "last_event": session.last_event,
         "created_at": _iso(session.created_at),
         "active_at": _iso(session.active_at),
+    }
+
+
+def whole_session_json(
+    session: Session, processing: timedelta, usage: Usage, questions: int
+) -> dict[str, Any]:
+    """The same with what has to be summed up over its turns."""
+    return {
+        **session_json(session),
+        "processing_ms": _milliseconds(processing),
+        "usage": asdict(usage),
+        "questions": questions,
     }
 
 
@@ -38,11 +59,67 @@ def message_json(message: Message) -> dict[str, Any]:
         "status": message.status,
         "turn": message.turn,
         "at": _iso(message.at),
+        "attachments": [attachment_json(one) for one in message.attachments],
     }
 
 
+def attachment_json(file: Attachment) -> dict[str, Any]:
+    """A file of a message, and where its bytes are."""
+    return {
+        "attachment": file.id,
+        "name": file.name,
+        "media_type": file.media_type,
+        "size": file.size,
+        "problem": file.problem,
+        "url": f"/api/attachments/{file.id}",
+    }
+
+
+def agent_json(name: str, binding: Binding, abilities: Abilities) -> dict[str, Any]:
+    """A configured agent and what it takes."""
+    return {
+        "agent": name,
+        "provider": binding.provider,
+        "model": binding.model,
+        "tools": binding.tools,
+        "busy": binding.busy.value,
+        "attachments": list(abilities.attachments),
+        "knobs": [_knob(one) for one in abilities.knobs.values()],
+    }
+
+
+def memory_json(memory: Memory) -> dict[str, Any]:
+    """What a session remembers."""
+    return {
+        "state": dict(memory.state),
+        "knobs": [_knob_view(one) for one in memory.knobs],
+        "summary": memory.summary,
+    }
+
+
+def receipt_of(accepted: Accepted) -> Receipt:
+    """What an operator is told of an accepted ring."""
+    status_url = f"/api/turns/{accepted.turn}"
+    body = {
+        "turn": accepted.turn,
+        "session": accepted.session,
+        "number": accepted.number,
+        "duplicate": accepted.duplicate,
+        "answered": accepted.answered,
+        "status_url": status_url,
+        "events_url": f"/api/sessions/{accepted.session}/events"
+        f"?turn={accepted.turn}&after={accepted.number - 1}",
+    }
+    headers = {
+        "X-Ringback-Turn": accepted.turn,
+        "X-Ringback-Session": accepted.session,
+        "Location": status_url,
+    }
+    return Receipt(accepted, body, headers)
+
+
 def task_json(view: TaskView) -> dict[str, Any]:
-    """A task, its next instant and its last occurrence."""
+    """A task, where it is defined, its next instant and its last occurrence."""
     task = view.task
     return {
         "task": task.name,
@@ -50,7 +127,11 @@ def task_json(view: TaskView) -> dict[str, Any]:
         "timezone": task.schedule.zone.key,
         "agent": task.binding.agent,
         "prompt": task.prompt,
-        "enabled": task.enabled,
+        "enabled": view.enabled,
+        "once": task.once,
+        "origin": task.origin,
+        "made_by": task.made_by,
+        "made_in": task.session,
         "next_at": _iso(view.next_at),
         "last": occurrence_json(view.last) if view.last else None,
     }
@@ -68,6 +149,61 @@ def occurrence_json(one: Occurrence) -> dict[str, Any]:
         "session": one.session,
         "finished_at": _iso(one.finished_at),
     }
+
+
+def spent_json(spent: Spent) -> dict[str, Any]:
+    """What an agent took on a day."""
+    return {
+        "day": spent.day.isoformat(),
+        "agent": spent.agent,
+        "turns": spent.turns,
+        "requests": spent.usage.requests,
+        "input_tokens": spent.usage.input_tokens,
+        "output_tokens": spent.usage.output_tokens,
+        "cost_usd": spent.usage.cost_micros / 1_000_000,
+        "processing_ms": _milliseconds(spent.processing),
+    }
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """Who tried what."""
+    return {
+        "entry": entry.id,
+        "at": _iso(entry.at),
+        "principal": entry.principal,
+        "action": entry.action,
+        "session": entry.session,
+        "allowed": entry.allowed,
+        "detail": dict(entry.detail),
+    }
+
+
+def _knob(knob: Knob) -> dict[str, Any]:
+    return {
+        "knob": knob.name,
+        "description": knob.description,
+        "default": knob.default,
+        "takes": knob.takes,
+        "schema": knob.schema,
+        "momentary": knob.momentary,
+        "model_may_set": knob.model_may_set,
+    }
+
+
+def _knob_view(knob: KnobView) -> dict[str, Any]:
+    return {
+        "knob": knob.name,
+        "description": knob.description,
+        "value": knob.value,
+        "default": knob.default,
+        "takes": knob.takes,
+        "momentary": knob.momentary,
+        "model_may_set": knob.model_may_set,
+    }
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -10,7 +10,8 @@ import structlog
 from service.config import Task as Settings
 from service.core.model import Address, Binding
 from service.core.schedule import Schedule
-from service.engine.scheduler import Scheduler, Task
+from service.engine.scheduler import Scheduler
+from service.engine.tasks import Task
 from service.errors import StoreError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

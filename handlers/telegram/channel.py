@@ -11,6 +11,7 @@ from aiohttp import web
 
 from handlers.telegram.client import Client
 from handlers.telegram.commands import MENU
+from handlers.telegram.media import LARGEST
 from handlers.telegram.poll import Poller, PollTimes
 from handlers.telegram.receive import Receiver, Rules
 from handlers.telegram.send import SendTimes, TelegramSender
@@ -23,7 +24,7 @@ from service.engine.controls import Controls
 from service.engine.intake import Intake
 from service.engine.leases import Leases
 from service.errors import ChannelBusy, ChannelError, ConfigError
-from service.ports import Sender
+from service.ports import Files, Sender
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -44,6 +45,7 @@ class TelegramChannel:
         controls: Controls,
         leases: Leases,
         public_url: str | None,
+        attachment_bytes: int = LARGEST,
         path: str = "/telegram",
         private: Pace = PRIVATE,
         group: Pace = GROUP,
@@ -60,9 +62,14 @@ class TelegramChannel:
         self._sender = TelegramSender(
             self._client, bot=self.bot, private=private, group=group, times=send_times
         )
-        rules = Rules(settings.allow, settings.groups, settings.agent, agents)
+        rules = Rules(settings.allow, settings.groups, settings.agent, agents, attachment_bytes)
         self._receiver = Receiver(
-            rules, bot=self.bot, intake=intake, controls=controls, answer=self._client.answer
+            rules,
+            bot=self.bot,
+            intake=intake,
+            controls=controls,
+            answer=self._client.answer,
+            edit=self._client.edit,
         )
         self._me: Me | None = None
         self._times = poll_times or PollTimes()
@@ -95,6 +102,11 @@ class TelegramChannel:
     def sender(self) -> Sender:
         """Brings deliveries to this bot's chats."""
         return self._sender
+
+    @property
+    def files(self) -> Files:
+        """Fetches what people sent to this bot."""
+        return self._client
 
     @property
     def healthy(self) -> bool:

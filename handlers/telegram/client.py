@@ -1,4 +1,4 @@
-"""The Bot API as we use it: a dozen typed calls whose failures are our own errors.
+"""The Bot API as we use it: some typed calls whose failures are our own errors.
 
 The token stays in here: it is in every URL, so no foreign error text leaves this module unread.
 """
@@ -9,7 +9,6 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TypeVar
@@ -38,6 +37,7 @@ from telegram.error import (
 from telegram.ext import ExtBot
 from telegram.request import HTTPXRequest
 
+from handlers.telegram.buttons import Keyboard
 from handlers.telegram.markup import Rich
 from handlers.telegram.spot import Spot
 from handlers.telegram.translate import Me
@@ -57,6 +57,7 @@ os.environ.setdefault("PTB_TIMEDELTA", "1")
 
 _Answer = TypeVar("_Answer")
 
+_DOWNLOAD_SECONDS = 60.0
 _NOT_MODIFIED = "message is not modified"
 _MESSAGE_GONE = ("message to edit not found", "message can't be edited", "message_id_invalid")
 _DELETED = ("message to delete not found", "message can't be deleted")
@@ -101,14 +102,6 @@ class AnotherPoller(ChannelError):
     permanent = False
 
 
-@dataclass(frozen=True, slots=True)
-class Button:
-    """A button under a message."""
-
-    text: str
-    data: str
-
-
 class Client:
     """One bot at one Bot API server."""
 
@@ -142,6 +135,8 @@ class Client:
             get_updates_request=self._request,
         )
         self._updates_url = f"{base}/bot{token}/getUpdates"
+        self._files_url = f"{base}/file/bot{token}/"
+        self._answer_seconds = seconds
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
@@ -163,7 +158,7 @@ class Client:
         spot: Spot,
         rich: Rich,
         *,
-        button: Button | None = None,
+        keyboard: Keyboard = (),
         reply_to: int | None = None,
     ) -> str:
         """Send a message and return its id. Never repeated here: it has no idempotency key."""
@@ -173,7 +168,7 @@ class Client:
                 rich.text,
                 entities=_entities(rich),
                 message_thread_id=spot.topic,
-                reply_markup=_keyboard(button),
+                reply_markup=_markup(keyboard),
                 reply_parameters=_reply(reply_to),
                 link_preview_options=LinkPreviewOptions(is_disabled=True),
             ),
@@ -181,12 +176,10 @@ class Client:
         )
         return str(message.message_id)
 
-    async def edit(
-        self, spot: Spot, message: str, rich: Rich, *, button: Button | None = None
-    ) -> None:
+    async def edit(self, spot: Spot, message: str, rich: Rich, *, keyboard: Keyboard = ()) -> None:
         """Make a message say `rich`; it is no failure when it says that already."""
         try:
-            await _asked(self._edited(spot, message, rich, button), spot)
+            await _asked(self._edited(spot, message, rich, keyboard), spot)
         except _NotModified:
             return
 
@@ -248,20 +241,54 @@ class Client:
             raise _poll_error(response.status, body)
         return body
 
+    async def fetch(self, remote: str, *, limit: int) -> bytes:
+        """The bytes of a file somebody sent, by its id; see `ports.Files`."""
+        try:
+            found = await _asked(self._bot.get_file(remote))
+        except ChannelUncertain as error:
+            # Asking changes nothing, so it may be asked again.
+            raise ChannelDown(str(error)) from None
+        if (found.file_size or 0) > limit:
+            raise _too_large(limit)
+        url = found.file_path or ""
+        if not url.startswith(self._files_url):
+            # A Bot API server that runs with --local keeps files on its own disk.
+            raise ChannelError("the Bot API server does not offer its files over HTTP")
+        return await self._read(url, limit)
+
+    async def _read(self, url: str, limit: int) -> bytes:
+        timeout = aiohttp.ClientTimeout(
+            total=_DOWNLOAD_SECONDS, sock_connect=10, sock_read=self._answer_seconds
+        )
+        try:
+            async with self._http().get(
+                url,
+                timeout=timeout,
+                allow_redirects=False,
+                headers={"Accept-Encoding": "identity"},
+            ) as response:
+                if response.status != HTTPStatus.OK:
+                    raise _download_error(response.status, response.headers.get("Retry-After"))
+                return await _bounded(response, limit)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            # What it says may hold the URL, and with it the token.
+            name = type(error).__name__
+        raise ChannelDown(f"the file could not be fetched: {name}")
+
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession()
         return self._session
 
     def _edited(
-        self, spot: Spot, message: str, rich: Rich, button: Button | None
+        self, spot: Spot, message: str, rich: Rich, keyboard: Keyboard
     ) -> Awaitable[Message | bool]:
         return self._bot.edit_message_text(
             rich.text,
             chat_id=spot.chat,
             message_id=int(message),
             entities=_entities(rich),
-            reply_markup=_keyboard(button),
+            reply_markup=_markup(keyboard),
             link_preview_options=LinkPreviewOptions(is_disabled=True),
         )
 
@@ -356,6 +383,33 @@ def _poll_error(status: int, body: bytes) -> ChannelError:
     return ChannelDown(f"getUpdates was answered with {status}")
 
 
+async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, of which no more is read than may be."""
+    if (response.content_length or 0) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(65_536):
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def _too_large(limit: int) -> ChannelError:
+    return ChannelError(f"the file has more than {limit} bytes")
+
+
+def _download_error(status: int, retry_after: str | None) -> ChannelError:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        seconds = int(retry_after) if retry_after and retry_after.isdecimal() else 1
+        return ChannelBusy("Telegram asked us to slow down", timedelta(seconds=seconds))
+    if status == HTTPStatus.UNAUTHORIZED:
+        return TokenRefused("Telegram does not know the bot token")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ChannelDown(f"the file could not be fetched: status {status}")
+    return ChannelError(f"the file is not there: status {status}")
+
+
 def _entities(rich: Rich) -> Sequence[MessageEntity]:
     return [
         MessageEntity(one.type, one.offset, one.length, url=one.url, language=one.language)
@@ -363,10 +417,15 @@ def _entities(rich: Rich) -> Sequence[MessageEntity]:
     ]
 
 
-def _keyboard(button: Button | None) -> InlineKeyboardMarkup | None:
-    if button is None:
+def _markup(keyboard: Keyboard) -> InlineKeyboardMarkup | None:
+    if not keyboard:
         return None
-    return InlineKeyboardMarkup([[InlineKeyboardButton(button.text, callback_data=button.data)]])
+    return InlineKeyboardMarkup(
+        [
+            [InlineKeyboardButton(one.text, callback_data=one.data) for one in row]
+            for row in keyboard
+        ]
+    )
 
 
 def _reply(message: int | None) -> ReplyParameters | None:

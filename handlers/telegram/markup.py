@@ -62,6 +62,18 @@ def units(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
+def italic(text: str) -> Rich:
+    """Words of our own, set apart from an agent's."""
+    return Rich(text, (Entity("italic", 0, units(text)),))
+
+
+def joined(above: Rich, below: Rich) -> Rich:
+    """Two texts with a blank line between them, unless one of them is empty."""
+    if not above.text or not below.text:
+        return above + below
+    return above + Rich("\n\n") + below
+
+
 def render(markdown: str) -> Rich:
     """Return finished Markdown as text and entities; nothing in it can fail."""
     text, entities = convert(prepare(markdown), latex_escape=False, config=_CONFIG)

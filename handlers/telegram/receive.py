@@ -7,13 +7,17 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, assert_never
 
 import structlog
 
 from handlers.telegram import commands
-from handlers.telegram.commands import Commands, stopped_turn
+from handlers.telegram.commands import Commands, turn_of
+from handlers.telegram.markup import Rich
+from handlers.telegram.media import LARGEST
+from handlers.telegram.presses import NOTHING, Reaction, is_ours, react
+from handlers.telegram.spot import Spot
 from handlers.telegram.translate import (
     Called,
     Me,
@@ -25,15 +29,19 @@ from handlers.telegram.translate import (
     translate,
     update_id,
 )
-from service.core.access import authorise
+from service.core.access import TelegramPerson, authorise
 from service.core.model import (
+    Accepted,
     Address,
     Binding,
+    Busy,
     Channel,
+    Origin,
     Refusal,
     RefusalReason,
     Ring,
     Source,
+    TurnKind,
 )
 from service.core.states import InboxState
 from service.engine.controls import Command, Controls
@@ -43,6 +51,7 @@ from service.errors import BadInput, ChannelError, StoreDown, StoreError
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Answer = Callable[[str, str], Coroutine[Any, Any, None]]
+Edit = Callable[[Spot, str, Rich], Coroutine[Any, Any, None]]
 
 _REMEMBERED = 1000
 
@@ -55,25 +64,43 @@ class Rules:
     groups: Literal["mention", "all"]
     agent: str
     agents: Mapping[str, Binding]
+    attachment_bytes: int = LARGEST
+    """The largest file that is taken."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest file that can be had."""
+        return min(self.attachment_bytes, LARGEST)
 
 
 class Receiver:
     """Brings updates to the intake; returns from each only when it is stored.
 
-    `answer` tells Telegram that a pressed button was noticed.
+    `answer` tells Telegram that a pressed button was noticed; `edit` changes what the message
+    says that it is under, and takes its buttons away.
     """
 
     def __init__(
-        self, rules: Rules, *, bot: str, intake: Intake, controls: Controls, answer: Answer
+        self,
+        rules: Rules,
+        *,
+        bot: str,
+        intake: Intake,
+        controls: Controls,
+        answer: Answer,
+        edit: Edit,
     ) -> None:
         self._rules = rules
         self._bot = bot
         self._intake = intake
         self._controls = controls
         self._answer = answer
+        self._edit = edit
         self._commands = Commands(rules.agents, agent=rules.agent)
-        # Telegram sends an album as several updates; one word about it is enough.
-        self._albums = _Recently()
+        # Telegram sends an album as several updates. One word about it is enough; and what it is
+        # about, and for whom, only one of them says.
+        self._refused_albums = _Recently()
+        self._taken_albums = _Recently()
         self._strangers = _Recently()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -85,7 +112,7 @@ class Receiver:
             return
         key = str(number)
         try:
-            await self._take(translate(raw, me), key, body)
+            await self._take(translate(raw, me, most_bytes=self._rules.most_bytes), key, body)
         except StoreDown:
             raise
         except (BadInput, StoreError) as problem:
@@ -132,7 +159,7 @@ class Receiver:
     ) -> None:
         if isinstance(update, Pressed):
             await self._ignore(key, body, refusal.detail)
-            self._answered(update, "You may not use this bot.")
+            self._reacted(update, Reaction("You may not use this bot."))
             return
         if _is_introduction(update) and self._strangers.is_new(update.person.name):
             words = commands.introduction(update.person.user)
@@ -141,12 +168,28 @@ class Receiver:
         await self._ignore(key, body, refusal.detail)
 
     async def _said(self, said: Said, key: str, body: bytes) -> None:
-        if not self._meant(said.addressed):
+        album = _album(said)
+        follows = album is not None and album in self._taken_albums
+        if not self._meant(said.addressed) and not follows:
             await self._ignore(key, body, "nobody in the group spoke to the bot")
             return
-        outcome = await self._intake.accept(self._ring(said, key, body))
-        if not isinstance(outcome, Refusal):
+        if said.file is not None and said.file.size > self._rules.most_bytes:
+            await self._refuse_file(said, key, body)
             return
+        # Those that come after an album's first are more of it: they interrupt nothing.
+        busy = Busy.QUEUE if follows and not said.text else None
+        ring = self._ring(said.spot, said.person, key, body)
+        files = () if said.file is None else (said.file,)
+        ring = replace(ring, text=said.text, attachments=files, busy=busy)
+        if await self._accept(ring, said) and album is not None:
+            self._taken_albums.add(album)
+
+    async def _accept(self, ring: Ring, said: Said | Called) -> bool:
+        """Hand a ring to the engine; False when it was refused, of which people are told."""
+        outcome = await self._intake.accept(ring)
+        if isinstance(outcome, Accepted):
+            return True
+        key, body = ring.event_key, ring.body
         if outcome.reason is RefusalReason.DRAINING:
             # Not stored, so it must come again: to the next process.
             raise StoreDown(outcome.detail)
@@ -156,35 +199,58 @@ class Receiver:
             )
         elif outcome.reason is not RefusalReason.IGNORED:
             await self._ignore(key, body, outcome.detail)
+        return False
 
     async def _called(self, called: Called, key: str, body: bytes) -> None:
         if not called.addressed and called.name not in commands.KNOWN:
             await self._ignore(key, body, "the command may be for another bot")
             return
+        kind = await self._turn_of(called)
+        if kind is not None:
+            ring = self._ring(called.spot, called.person, key, body)
+            words = called.argument if kind is TurnKind.MESSAGE else ""
+            busy = Busy.INTERRUPT if kind is TurnKind.MESSAGE else None
+            await self._accept(replace(ring, text=words, kind=kind, busy=busy), called)
+            return
         async with self._command(key, body) as command:
             if command is not None:
                 await self._commands.run(called, command)
 
+    async def _turn_of(self, called: Called) -> TurnKind | None:
+        if called.name not in commands.TURNS:
+            return None
+        async with self._controls.steps() as steps:
+            status = await steps.status(key=called.spot.session_key)
+        return turn_of(called, status)
+
     async def _pressed(self, pressed: Pressed, key: str, body: bytes) -> None:
-        turn = stopped_turn(pressed.data)
-        if turn is None:
+        if not is_ours(pressed.data):
             await self._ignore(key, body, "the button is none of ours")
-            self._answered(pressed, "This button does nothing any more.")
+            self._reacted(pressed, Reaction(NOTHING))
             return
-        stopped = False
         async with self._command(key, body) as command:
-            if command is not None:
-                home = pressed.spot.address
-                stopped = await command.stop_turn(turn, home=home, by=pressed.person.name)
-        self._answered(pressed, "Stopping." if stopped else "It is over already.")
+            reaction = await react(pressed, command)
+        self._reacted(pressed, reaction)
 
     async def _unreadable(self, update: Unreadable, key: str, body: bytes) -> None:
-        reason = f"{update.kind} cannot be read"
-        album = None if update.album is None else f"{update.spot} {update.album}"
-        if not self._meant(update.addressed) or (album and not self._albums.is_new(album)):
-            await self._ignore(key, body, reason)
+        if not self._meant(update.addressed):
+            await self._ignore(key, body, f"{update.kind} cannot be read")
             return
         words = commands.unreadable(update.kind)
+        await self._say_once(update, words, key, body, reason=f"{update.kind} cannot be read")
+
+    async def _refuse_file(self, said: Said, key: str, body: bytes) -> None:
+        words = commands.too_large(self._rules.most_bytes)
+        await self._say_once(said, words, key, body, reason="the file is too large")
+
+    async def _say_once(
+        self, update: Said | Unreadable, words: str, key: str, body: bytes, *, reason: str
+    ) -> None:
+        """Tell people that something was not taken, only once for an album."""
+        album = _album(update)
+        if album is not None and not self._refused_albums.is_new(album):
+            await self._ignore(key, body, reason)
+            return
         reply_to = None if update.spot.private else update.message
         await self._say(key, body, update.spot.address, words, reply_to=reply_to)
 
@@ -209,46 +275,59 @@ class Receiver:
             channel=Channel.TELEGRAM, source=self._bot, event_key=key, body=body
         )
 
-    def _ring(self, said: Said, key: str, body: bytes) -> Ring:
-        address = said.spot.address
+    def _ring(self, spot: Spot, person: TelegramPerson, key: str, body: bytes) -> Ring:
+        """A ring of somebody in their chat, without words yet."""
+        address = spot.address
         return Ring(
             channel=Channel.TELEGRAM,
             source=self._bot,
             event_key=key,
-            text=said.text,
+            text="",
             binding=self._rules.agents[self._rules.agent],
-            author=said.person.name,
-            session_key=said.spot.session_key,
+            author=person.name,
+            session_key=spot.session_key,
             session_source=Source.TRIGGER,
             body=body,
             answer_to=(address,),
             home=address,
             sticky=True,
+            origin=Origin.PERSON if person.private else Origin.GROUP,
         )
 
     def _meant(self, addressed: bool) -> bool:
         return addressed or self._rules.groups == "all"
 
-    def _answered(self, pressed: Pressed, words: str) -> None:
+    def _reacted(self, pressed: Pressed, reaction: Reaction) -> None:
         """Tell Telegram about a press without making the next update wait for it."""
-        task = asyncio.create_task(self._answer_query(pressed.query, words), name="answer query")
+        task = asyncio.create_task(self._show(pressed, reaction), name="react to a press")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer_query(self, query: str, words: str) -> None:
+    async def _show(self, pressed: Pressed, reaction: Reaction) -> None:
         try:
-            await self._answer(query, words)
+            await self._answer(pressed.query, reaction.words)
         except ChannelError as error:
             # The press itself is stored; only its spinner turns a little longer.
             log.info("telegram.press_unanswered", reason=str(error))
+        if reaction.shows is None or pressed.message is None:
+            return
+        try:
+            await self._edit(pressed.spot, str(pressed.message), reaction.shows)
+        except ChannelError as error:
+            # Its buttons stay; whoever presses one again is told that the question is closed.
+            log.info("telegram.press_not_shown", reason=str(error))
 
 
 def _is_introduction(update: Said | Called | Unreadable) -> bool:
     return isinstance(update, Called) and update.name == "start" and update.person.private
 
 
+def _album(update: Said | Unreadable) -> str | None:
+    return None if update.album is None else f"{update.spot} {update.album}"
+
+
 class _Recently:
-    """The newest things that happened, so that each is reacted to once."""
+    """The newest things that happened."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -257,7 +336,14 @@ class _Recently:
         """Whether it did not happen lately; from now on it did."""
         if one in self._seen:
             return False
+        self.add(one)
+        return True
+
+    def add(self, one: str) -> None:
+        """Note that it happened."""
         self._seen[one] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
-        return True
+
+    def __contains__(self, one: str) -> bool:
+        return one in self._seen

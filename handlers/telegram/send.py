@@ -16,10 +16,11 @@ from typing import Any
 
 import structlog
 
-from handlers.telegram.client import Button, Client, EntitiesRefused, MessageGone, TopicGone
-from handlers.telegram.commands import stop_data
-from handlers.telegram.markup import Rich, render
-from handlers.telegram.show import PLACEHOLDER, ended, growing, steps
+from handlers.telegram.buttons import Button, Keyboard, stop_data
+from handlers.telegram.client import Client, EntitiesRefused, MessageGone, TopicGone
+from handlers.telegram.markup import Rich
+from handlers.telegram.questions import asked
+from handlers.telegram.show import PLACEHOLDER, ended, growing, paused, steps
 from handlers.telegram.split import split
 from handlers.telegram.spot import Spot, parse_spot
 from service.core.model import Delivery, Json
@@ -36,6 +37,7 @@ from service.core.pacing import (
     ready_at,
 )
 from service.core.reply import TurnView
+from service.core.states import TurnState
 from service.errors import (
     AddressMoved,
     BadInput,
@@ -44,6 +46,7 @@ from service.errors import (
     ChannelError,
     ChannelUncertain,
     Fenced,
+    TurnWaits,
 )
 from service.failpoints import reach
 from service.ports import Journal, Receipt
@@ -106,10 +109,14 @@ class TelegramSender:
         spot = self._spot(delivery)
         show = _Show(self._client, spot, journal, self._chat(spot), self._times, delivery)
         if delivery.text is not None:
-            return await show.finish(_Notice(show, split(render(delivery.text))))
+            words, keyboard = asked(delivery.text, delivery.options)
+            return await show.finish(_Notice(show, split(words), keyboard))
         latest = _Latest(views)
         try:
-            view = await self._until_final(show, latest)
+            view = await self._until_settled(show, latest)
+            if view.state is TurnState.WAITING:
+                await show.pause(view)
+                raise TurnWaits("the turn waits for a person")
             chunks = split(ended(view))
             step = _Final(show, chunks) if show.begun else _Notice(show, chunks)
             return await show.finish(step)
@@ -119,17 +126,17 @@ class TelegramSender:
         finally:
             await latest.close()
 
-    async def _until_final(self, show: _Show, latest: _Latest) -> TurnView:
-        """Show the reply as it grows; return its final state, not yet shown."""
+    async def _until_settled(self, show: _Show, latest: _Latest) -> TurnView:
+        """Show the reply as it grows; return the state in which it ends or waits, not yet shown."""
         view = await latest.next(None)
-        if view.final:
+        if _is_settled(view):
             return view
         typing = asyncio.create_task(show.type(), name="telegram typing")
         try:
             begin = _now() + self._times.grace
-            while not view.final and _now() < begin:
+            while not _is_settled(view) and _now() < begin:
                 view = await latest.next(begin - _now())
-            while not view.final:
+            while not _is_settled(view):
                 due = show.due(view)
                 if due is not None and due <= _now():
                     await show.try_frame(view)
@@ -196,10 +203,11 @@ class _Show:
         self._journal = journal
         self._chat = chat
         self._times = times
-        self._stop = Button(_STOP, stop_data(delivery.turn)) if delivery.turn else None
-        self._button = _button(delivery.options)
+        self._stop: Keyboard = ()
+        if delivery.turn:
+            self._stop = [[Button(_STOP, stop_data(delivery.turn))]]
         self._reply_to = _reply_to(delivery.options)
-        self._says: dict[int, tuple[Rich, Button | None]] = {}
+        self._says: dict[int, tuple[Rich, Keyboard]] = {}
         self._shown = Shown(at=_now() - timedelta(days=1))
         self._seen: TurnView | None = None
         self._lost_sight = False
@@ -274,6 +282,19 @@ class _Show:
                     return
             await asyncio.sleep(self._times.typing.total_seconds())
 
+    async def pause(self, view: TurnView) -> None:
+        """Show what there is while a person is waited for.
+
+        That it cannot be shown holds nothing up: the question comes in a message of its own.
+        """
+        chunks = split(paused(view))
+        if not chunks and self.begun:
+            chunks = [PLACEHOLDER]
+        try:
+            await self.finish(_Final(self, chunks))
+        except (ChannelBusy, ChannelDown) as error:
+            log.info("telegram.pause_not_shown", reason=str(error))
+
     # -- when it is over
 
     async def finish(self, step: Callable[[], Awaitable[None]]) -> Receipt:
@@ -295,12 +316,12 @@ class _Show:
     async def show_final(self, chunks: Sequence[Rich]) -> None:
         """Make the opened messages say `chunks`, and nothing else."""
         try:
-            await self._show_all(chunks, None)
+            await self._show_all(chunks, ())
         except ChannelUncertain as error:
             # It was a message without words that is in doubt: opening another does no harm.
             raise ChannelDown(str(error)) from None
 
-    async def send_whole(self, chunks: Sequence[Rich]) -> None:
+    async def send_whole(self, chunks: Sequence[Rich], keyboard: Keyboard) -> None:
         """Send `chunks` with their words, each at most once. Raises ChannelUncertain at the end."""
         for place, chunk in enumerate(chunks):
             if DIRECT + place in self._parts:
@@ -308,7 +329,7 @@ class _Show:
             last = place == len(chunks) - 1
             # One in doubt must not keep the rest from arriving.
             with suppress(ChannelUncertain):
-                await self._opened(DIRECT + place, chunk, self._button if last else None)
+                await self._opened(DIRECT + place, chunk, keyboard if last else ())
         if any(number >= DIRECT and id_ is None for number, id_ in self._parts.items()):
             raise ChannelUncertain(_IN_DOUBT)
 
@@ -320,46 +341,46 @@ class _Show:
 
     # -- messages
 
-    async def _show_all(self, chunks: Sequence[Rich], button: Button | None) -> None:
+    async def _show_all(self, chunks: Sequence[Rich], keyboard: Keyboard) -> None:
         last = len(chunks) - 1
         for number, chunk in enumerate(chunks):
-            await self._show(number, chunk, button if number == last else None)
+            await self._show(number, chunk, keyboard if number == last else ())
         for number, id_ in self._parts.items():
             if last < number < DIRECT:
                 await self._take_away(number, id_)
 
-    async def _show(self, number: int, rich: Rich, button: Button | None) -> None:
+    async def _show(self, number: int, rich: Rich, keyboard: Keyboard) -> None:
         """Make message `number` say `rich`, opening it when it is not there."""
-        if self._says.get(number) == (rich, button):
+        if self._says.get(number) == (rich, keyboard):
             return
         if self._parts.get(number) is None:
-            await self._open(number, button)
-        if self._says.get(number) == (rich, button):
+            await self._open(number, keyboard)
+        if self._says.get(number) == (rich, keyboard):
             return
         try:
-            await self._edit(number, rich, button)
+            await self._edit(number, rich, keyboard)
         except MessageGone:
             await self._journal.forget(number)
-            await self._open(number, button)
-            await self._edit(number, rich, button)
-        self._says[number] = (rich, button)
+            await self._open(number, keyboard)
+            await self._edit(number, rich, keyboard)
+        self._says[number] = (rich, keyboard)
         reach("telegram.shown")
 
-    async def _open(self, number: int, button: Button | None) -> None:
-        await self._opened(number, PLACEHOLDER, button)
-        self._says[number] = (PLACEHOLDER, button)
+    async def _open(self, number: int, keyboard: Keyboard) -> None:
+        await self._opened(number, PLACEHOLDER, keyboard)
+        self._says[number] = (PLACEHOLDER, keyboard)
 
-    async def _opened(self, number: int, rich: Rich, button: Button | None) -> None:
+    async def _opened(self, number: int, rich: Rich, keyboard: Keyboard) -> None:
         """Send a message, noted before and after; in doubt is only what had to stay so."""
         await self._chat.turn(self._times.patience)
-        await _uncut(self._note_and_send(number, rich, button), self._times.uncut)
+        await _uncut(self._note_and_send(number, rich, keyboard), self._times.uncut)
 
-    async def _note_and_send(self, number: int, rich: Rich, button: Button | None) -> None:
+    async def _note_and_send(self, number: int, rich: Rich, keyboard: Keyboard) -> None:
         reply_to = self._reply_to if number in (0, DIRECT) else None
         await self._journal.opening(number)
         self._journal.check()
         try:
-            id_ = await self._send(rich, button, reply_to)
+            id_ = await self._send(rich, keyboard, reply_to)
         except ChannelUncertain:
             raise
         except ChannelError:
@@ -367,9 +388,9 @@ class _Show:
             raise
         await self._journal.opened(number, id_)
 
-    async def _send(self, rich: Rich, button: Button | None, reply_to: int | None) -> str:
+    async def _send(self, rich: Rich, keyboard: Keyboard, reply_to: int | None) -> str:
         try:
-            return await self._client.send(self._spot, rich, button=button, reply_to=reply_to)
+            return await self._client.send(self._spot, rich, keyboard=keyboard, reply_to=reply_to)
         except TopicGone as error:
             # The answer is owed to the people, not to the topic.
             log.warning("telegram.topic_gone", spot=str(self._spot), reason=str(error))
@@ -377,18 +398,18 @@ class _Show:
         except EntitiesRefused as error:
             log.warning("telegram.entities_refused", reason=str(error))
             rich = Rich(rich.text)
-        return await self._client.send(self._spot, rich, button=button, reply_to=reply_to)
+        return await self._client.send(self._spot, rich, keyboard=keyboard, reply_to=reply_to)
 
-    async def _edit(self, number: int, rich: Rich, button: Button | None) -> None:
+    async def _edit(self, number: int, rich: Rich, keyboard: Keyboard) -> None:
         id_ = self._parts[number]
         assert id_ is not None
         await self._chat.turn(self._times.patience)
         self._journal.check()
         try:
-            await self._client.edit(self._spot, id_, rich, button=button)
+            await self._client.edit(self._spot, id_, rich, keyboard=keyboard)
         except EntitiesRefused as error:
             log.warning("telegram.entities_refused", reason=str(error))
-            await self._client.edit(self._spot, id_, Rich(rich.text), button=button)
+            await self._client.edit(self._spot, id_, Rich(rich.text), keyboard=keyboard)
         except ChannelUncertain as error:
             raise ChannelDown(str(error)) from None
 
@@ -411,9 +432,10 @@ class _Notice:
 
     show: _Show
     chunks: Sequence[Rich]
+    keyboard: Keyboard = ()
 
     async def __call__(self) -> None:
-        await self.show.send_whole(self.chunks)
+        await self.show.send_whole(self.chunks, self.keyboard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,11 +504,9 @@ def _now() -> timedelta:
     return timedelta(seconds=asyncio.get_running_loop().time())
 
 
-def _button(options: Json) -> Button | None:
-    match options.get("button"):
-        case {"text": str(text), "data": str(data)}:
-            return Button(text, data)
-    return None
+def _is_settled(view: TurnView) -> bool:
+    """Whether nothing more comes: for good, or until a person answers."""
+    return view.final or view.state is TurnState.WAITING
 
 
 def _reply_to(options: Json) -> int | None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from handlers.telegram.markup import Entity, Rich, render, render_unfinished, units
+from handlers.telegram.markup import Rich, italic, joined, render, render_unfinished
 from service.core.reply import ReplyView, TurnView
 from service.core.states import ReplyState, ToolState, TurnState
 from service.core.text import clean
 
 PLACEHOLDER = Rich("…")
 
-_GAP = Rich("\n\n")
 _EMPTY = "The answer is empty."
 _FAILED = "The agent failed."
+_WAITING = "⏳ Waiting for an answer…"
 
 
 def growing(view: TurnView) -> Rich:
     """The words so far, and below them what the agent is busy with; may be blank."""
-    return _joined(render_unfinished(_words(view)), Rich(_busy(view)))
+    return joined(render_unfinished(_words(view)), Rich(_busy(view)))
+
+
+def paused(view: TurnView) -> Rich:
+    """The words so far of a reply that waits for a person; blank when there are none."""
+    words = render_unfinished(_words(view))
+    return joined(words, Rich(_WAITING)) if words.text else words
 
 
 def ended(view: TurnView) -> Rich:
@@ -24,10 +30,10 @@ def ended(view: TurnView) -> Rich:
     words = render(_words(view))
     match view.state:
         case TurnState.STOPPED:
-            return _joined(words, _italic("(stopped)"))
+            return joined(words, italic("(stopped)"))
         case TurnState.FAILED:
-            return _joined(words, Rich(f"⚠️ {clean(view.error or _FAILED)}"))
-    return words if words.text else _italic(_EMPTY)
+            return joined(words, Rich(f"⚠️ {clean(view.error or _FAILED)}"))
+    return words if words.text else italic(_EMPTY)
 
 
 def steps(view: TurnView) -> int:
@@ -58,13 +64,3 @@ def _busy(view: TurnView) -> str:
         if tool.state is ToolState.RUNNING
     ]
     return f"⚙ {', '.join(dict.fromkeys(names))}…" if names else ""
-
-
-def _joined(above: Rich, below: Rich) -> Rich:
-    if not above.text or not below.text:
-        return above + below
-    return above + _GAP + below
-
-
-def _italic(text: str) -> Rich:
-    return Rich(text, (Entity("italic", 0, units(text)),))

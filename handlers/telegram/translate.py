@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from handlers.telegram.media import LARGEST, attached
+from handlers.telegram.raw import Raw, mapping, whole
 from handlers.telegram.spot import Spot
 from service.core.access import TelegramPerson
+from service.core.model import NewAttachment
 from service.errors import BadInput
-
-Raw = Mapping[str, Any]
 
 # Telegram shows a reply's target; the agent gets its beginning.
 _QUOTE_LENGTH = 1000
 
 # Content we cannot read, with the word people use for it.
 _UNREADABLE = {
-    "photo": "photos",
     "video": "videos",
     "video_note": "video messages",
-    "voice": "voice messages",
-    "audio": "audio files",
     "animation": "animations",
-    "document": "files",
     "sticker": "stickers",
     "location": "locations",
     "venue": "locations",
@@ -48,7 +44,7 @@ class Me:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Somebody wrote words."""
+    """Somebody wrote words, or sent a file with or without them."""
 
     spot: Spot
     person: TelegramPerson
@@ -56,6 +52,9 @@ class Said:
     message: int
     addressed: bool
     """Whether it is meant for the bot: always in private, by mention or reply in groups."""
+    file: NewAttachment | None = None
+    album: str | None = None
+    """What the messages have in common that were sent together, each with a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,10 @@ class Pressed:
     query: str
     """Telegram waits for an answer to this id."""
     data: str
+    name: str
+    """What people call whoever pressed; they choose it themselves."""
+    message: int | None = None
+    """The message the button is under, unless that is gone or the press is forged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +114,28 @@ def update_id(raw: object) -> int | None:
     return number if isinstance(number, int) and not isinstance(number, bool) else None
 
 
-def translate(raw: object, me: Me) -> Update:
-    """Return what a raw update means. Raises BadInput for one that breaks Telegram's own rules."""
-    update = _mapping(raw, "the update")
+def translate(raw: object, me: Me, *, most_bytes: int = LARGEST) -> Update:
+    """Return what a raw update means. Raises BadInput for one that breaks Telegram's own rules.
+
+    Of the sizes of a photo the largest is taken that has at most `most_bytes`.
+    """
+    update = mapping(raw, "the update")
     if "message" in update:
-        return _message(_mapping(update["message"], "message"), me)
+        return _message(mapping(update["message"], "message"), me, most_bytes)
     if "callback_query" in update:
-        return _pressed(_mapping(update["callback_query"], "callback_query"), me)
+        return _pressed(mapping(update["callback_query"], "callback_query"), me)
     kinds = sorted(name for name in map(str, update) if name != "update_id")
     return Other(f"updates of the kind {', '.join(kinds) or 'nothing'} are not answered")
 
 
-def _message(message: Raw, me: Me) -> Update:
-    chat = _mapping(message.get("chat"), "message.chat")
-    spot = Spot(str(me.id), _whole(chat, "message.chat.id"), _topic(message))
-    number = _whole(message, "message.message_id")
+def _message(message: Raw, me: Me, most_bytes: int) -> Update:
+    chat = mapping(message.get("chat"), "message.chat")
+    spot = Spot(str(me.id), whole(chat, "message.chat.id"), _topic(message))
+    number = whole(message, "message.message_id")
     if chat.get("type") == "channel":
         return Other("posts of channels are not answered")
     if "migrate_to_chat_id" in message:
-        new = _whole(message, "message.migrate_to_chat_id")
+        new = whole(message, "message.migrate_to_chat_id")
         return Other(f"the group {spot.chat} became {new}: put that into telegram.allow")
     sender = message.get("from")
     if sender is None and "sender_chat" not in message:
@@ -142,14 +148,19 @@ def _message(message: Raw, me: Me) -> Update:
     entities = _entities(message.get("entities"))
     if isinstance(message.get("text"), str):
         return _words(message, message["text"], entities, spot, person, me, number)
+    caption = str(message.get("caption") or "")
+    marks = _entities(message.get("caption_entities"))
+    meant = _is_addressed(message, caption, marks, spot, me)
+    album = str(message["media_group_id"]) if message.get("media_group_id") else None
     for key, kind in _UNREADABLE.items():
         if key in message:
-            caption = str(message.get("caption") or "")
-            marks = _entities(message.get("caption_entities"))
-            meant = _is_addressed(message, caption, marks, spot, me)
-            album = message.get("media_group_id")
-            return Unreadable(spot, person, kind, number, str(album) if album else None, meant)
-    return Other("it is about the chat, not for the bot")
+            return Unreadable(spot, person, kind, number, album, meant)
+    file = attached(message, most_bytes)
+    if file is None:
+        return Other("it is about the chat, not for the bot")
+    words = _without_mentions(caption.encode("utf-16-le", "surrogatepass"), marks, me)
+    text = (_context(message, me) + words.strip()).strip()
+    return Said(spot, person, text, number, meant, file, album)
 
 
 def _words(
@@ -163,7 +174,7 @@ def _words(
 ) -> Update:
     data = text.encode("utf-16-le", "surrogatepass")
     if entities and entities[0].get("type") == "bot_command" and entities[0].get("offset") == 0:
-        length = _whole(entities[0], "message.entities[0].length")
+        length = whole(entities[0], "message.entities[0].length")
         command = data[2 : 2 * length].decode("utf-16-le", "replace")
         rest = data[2 * length :].decode("utf-16-le", "replace").strip()
         return _called(command, rest, spot, person, me, number)
@@ -197,12 +208,31 @@ def _pressed(query: Raw, me: Me) -> Update:
     data = query.get("data")
     if message is None or not isinstance(data, str):
         return Other("the button is none of ours")
-    message = _mapping(message, "callback_query.message")
-    chat = _mapping(message.get("chat"), "callback_query.message.chat")
-    spot = Spot(str(me.id), _whole(chat, "callback_query.message.chat.id"), _topic(message))
-    sender = _mapping(query.get("from"), "callback_query.from")
-    user = _whole(sender, "callback_query.from.id")
-    return Pressed(spot, TelegramPerson(user, spot.chat), key, data)
+    message = mapping(message, "callback_query.message")
+    chat = mapping(message.get("chat"), "callback_query.message.chat")
+    spot = Spot(str(me.id), whole(chat, "callback_query.message.chat.id"), _topic(message))
+    sender = mapping(query.get("from"), "callback_query.from")
+    user = whole(sender, "callback_query.from.id")
+    return Pressed(
+        spot,
+        TelegramPerson(user, spot.chat),
+        key,
+        data,
+        name=str(sender.get("first_name") or "Somebody"),
+        message=_bearer(message, data),
+    )
+
+
+def _bearer(message: Raw, data: str) -> int | None:
+    """The number of the message if it has a button with this data: who presses can forge that."""
+    match message:
+        case {"message_id": int(number), "reply_markup": {"inline_keyboard": list(rows)}}:
+            buttons = [one for row in rows if isinstance(row, list) for one in row]
+            has_it = any(
+                isinstance(one, Mapping) and one.get("callback_data") == data for one in buttons
+            )
+            return number if has_it else None
+    return None
 
 
 # -- who and where ------------------------------------------------------------------------------
@@ -211,19 +241,19 @@ def _pressed(query: Raw, me: Me) -> Update:
 def _person(message: Raw, spot: Spot) -> TelegramPerson | None:
     """Who wrote it; None for another bot. Anonymous ones write in the name of a chat."""
     if "sender_chat" in message:
-        chat = _mapping(message["sender_chat"], "message.sender_chat")
-        return TelegramPerson(_whole(chat, "message.sender_chat.id"), spot.chat)
-    sender = _mapping(message.get("from"), "message.from")
+        chat = mapping(message["sender_chat"], "message.sender_chat")
+        return TelegramPerson(whole(chat, "message.sender_chat.id"), spot.chat)
+    sender = mapping(message.get("from"), "message.from")
     if sender.get("is_bot") is True:
         return None
-    return TelegramPerson(_whole(sender, "message.from.id"), spot.chat)
+    return TelegramPerson(whole(sender, "message.from.id"), spot.chat)
 
 
 def _topic(message: Raw) -> int | None:
     # A thread of replies has a thread id too; only topics are places of their own.
     if message.get("is_topic_message") is not True:
         return None
-    return _whole(message, "message.message_thread_id")
+    return whole(message, "message.message_thread_id")
 
 
 def _is_addressed(message: Raw, text: str, entities: Sequence[Raw], spot: Spot, me: Me) -> bool:
@@ -264,8 +294,8 @@ def _without_mentions(data: bytes, entities: Sequence[Raw], me: Me) -> str:
 
 
 def _covered(data: bytes, entity: Raw) -> str:
-    start = 2 * _whole(entity, "message.entities[].offset")
-    length = 2 * _whole(entity, "message.entities[].length")
+    start = 2 * whole(entity, "message.entities[].offset")
+    length = 2 * whole(entity, "message.entities[].length")
     return data[start : start + length].decode("utf-16-le", "replace")
 
 
@@ -296,25 +326,9 @@ def _as_quote(text: str) -> str:
     return "\n".join(f"> {line}" for line in short.splitlines())
 
 
-# -- reading ------------------------------------------------------------------------------------
-
-
-def _mapping(value: object, name: str) -> Raw:
-    if not isinstance(value, Mapping):
-        raise BadInput(f"{name} is not an object")
-    return value
-
-
-def _whole(of: Raw, name: str) -> int:
-    value = of.get(name.rpartition(".")[2])
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise BadInput(f"{name} is not a whole number")
-    return value
-
-
 def _entities(value: object) -> Sequence[Raw]:
     if value is None:
         return ()
     if not isinstance(value, list):
         raise BadInput("message.entities is not a list")
-    return [_mapping(one, "message.entities[]") for one in value]
+    return [mapping(one, "message.entities[]") for one in value]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,23 +13,40 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from handlers.forms import (
+    Form,
+    check_files,
+    declared_name,
+    described,
+    extension,
+    is_form,
+    new_file,
+    parse_form,
+)
 from handlers.http import (
     BodyLimits,
     HttpProblem,
-    accepts_events,
     bearer,
     cursor,
+    idempotency_key,
     parse_json,
     parse_text,
-    preferred_wait,
     problem,
     query_number,
     read_body,
-    stream_events,
 )
-from handlers.turns import follow_turn, refused
+from handlers.turns import LONGEST_WAIT, Receipt, Telling, follow_turn, refused
 from handlers.webhook.hook import Hook
-from service.core.model import Accepted, Channel, Refusal, Ring, Role, TurnId
+from service.core.model import (
+    Accepted,
+    Channel,
+    NewAttachment,
+    Origin,
+    Refusal,
+    Ring,
+    Role,
+    TurnId,
+)
 from service.core.routing import session_key
 from service.core.signature import verify
 from service.core.states import InboxState
@@ -41,11 +59,33 @@ from service.failpoints import reach
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_LONGEST_WAIT = timedelta(seconds=60)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # What a template may see of the headers: nothing that proves who the sender is.
 _HIDDEN_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _HIDDEN_PARTS = ("signature", "token", "secret", "key")
+# A body of these types is no text: it is a file.
+_FILE = re.compile(r"(?:image|audio)/.+|application/pdf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    """What a request brought, taken apart."""
+
+    body: bytes
+    values: Mapping[str, Any]
+    """What the templates see."""
+    files: tuple[NewAttachment, ...] = ()
+
+    @property
+    def kept(self) -> bytes:
+        """What is kept as received; of a post with files all but their bytes, kept elsewhere.
+
+        So the same files are the same post, whatever boundary the sender made up this time.
+        """
+        if not self.files:
+            return self.body
+        kept = {"body": self.values["body"], "files": [described(one) for one in self.files]}
+        return json.dumps(kept, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True)
@@ -74,27 +114,32 @@ class Webhooks:
         if hook.scheme == "bearer":
             # The header says it all: strangers do not get to send a body.
             _verified(hook, request, b"")
-        body = await read_body(request, self.limits)
+        body = await read_body(request, self._limits_for(request))
         delivery = _verified(hook, request, body)
         reach("webhook.verified")
         key, strict = _event_key(request, delivery)
         if request.headers.get("X-GitHub-Event") == "ping":
             return await self._pong(hook, key, body)
-        values = self._values(request, hook, body)
+        post = self._read(request, hook, body)
         try:
-            ring = _ring(hook, key, body, values, strict=strict)
+            ring = _ring(hook, key, post, strict=strict)
         except BadInput as error:
-            return await self._quarantine(hook, key, body, str(error))
+            return await self._quarantine(hook, key, post.kept, str(error))
         outcome = await self.intake.accept(ring)
         reach("webhook.accepted")
         if isinstance(outcome, Refusal):
             return refused(outcome)
-        return await self._answer(request, hook, outcome)
+        return await Telling(self.feed, self.results).tell(
+            request,
+            self._receipt(hook, outcome),
+            stream=hook.reply == "stream",
+            wait=hook.wait if hook.reply == "wait" else None,
+        )
 
     async def result(self, request: web.Request) -> web.StreamResponse:
         """The turn as it is, or once it is final when `wait` asks for that."""
         result = await self._own_turn(request)
-        most = int(_LONGEST_WAIT.total_seconds())
+        most = int(LONGEST_WAIT.total_seconds())
         seconds = query_number(request, "wait", default=0, most=most)
         if seconds and not result.final:
             waited = await self.results.wait(result.turn.id, timeout=timedelta(seconds=seconds))
@@ -130,15 +175,31 @@ class Webhooks:
             raise HttpProblem(404, "Not found", "there is no such turn, or the token is another's")
         return result
 
-    def _values(self, request: web.Request, hook: Hook, body: bytes) -> dict[str, Any]:
-        values: dict[str, Any] = {"webhook": hook.name, "body": parse_text(body)}
+    def _limits_for(self, request: web.Request) -> BodyLimits:
+        """Who posts is known only by what they post: strangers get room for one large file."""
+        type_ = request.content_type
+        return self.limits.with_files(1) if is_form(type_) or _is_file(type_) else self.limits
+
+    def _read(self, request: web.Request, hook: Hook, body: bytes) -> _Post:
+        values: dict[str, Any] = {"webhook": hook.name}
         if "query" in hook.names:
             values["query"] = dict(request.query)
         if "headers" in hook.names:
             values["headers"] = _visible(request.headers)
-        if _is_json(request.content_type):
+        type_ = request.content_type
+        if is_form(type_):
+            form = parse_form(request.headers.get("Content-Type", ""), body, self.limits)
+            payload = _payload(form)
+            text = json.dumps(payload, ensure_ascii=False) if payload else ""
+            return _Post(body, {**values, "body": text, "payload": payload}, form.files)
+        if _is_file(type_):
+            files = [_file(request, hook, body)]
+            check_files(files, self.limits)
+            return _Post(body, {**values, "body": ""}, tuple(files))
+        values["body"] = parse_text(body)
+        if _is_json(type_):
             values["payload"] = parse_json(body, self.limits)
-        return values
+        return _Post(body, values)
 
     async def _pong(self, hook: Hook, key: str, body: bytes) -> web.Response:
         await self.intake.note(
@@ -166,61 +227,24 @@ class Webhooks:
         )
         return problem(422, "Unprocessable content", why, kept=True)
 
-    async def _answer(
-        self, request: web.Request, hook: Hook, accepted: Accepted
-    ) -> web.StreamResponse:
-        wait = preferred_wait(request, _LONGEST_WAIT)
-        if accepts_events(request) or (hook.reply == "stream" and wait is None):
-            return await self._stream(request, hook, accepted)
-        applied = {}
-        if wait is None and hook.reply == "wait":
-            wait = hook.wait
-        elif wait is not None:
-            applied = {"Preference-Applied": f"wait={int(wait.total_seconds())}"}
-        if wait is not None:
-            result = await self.results.wait(accepted.turn, timeout=wait)
-            if result is not None and result.final:
-                body = {**self._receipt(hook, accepted), **result.as_json()}
-                return web.json_response(body, headers=applied)
-        return web.json_response(
-            self._receipt(hook, accepted),
-            status=200 if accepted.duplicate else 202,
-            headers={"Location": self._status_url(hook, accepted), **applied},
-        )
-
-    async def _stream(
-        self, request: web.Request, hook: Hook, accepted: Accepted
-    ) -> web.StreamResponse:
-        """The reply as it is produced; a repeat may say how far it has read the first time."""
-        headers = self._headers(hook, accepted)
-        if not accepted.duplicate:
-            following = self.feed.follow(
-                accepted.session, after=accepted.number - 1, turn=accepted.turn
-            )
-            return await stream_events(request, following, headers=headers)
-        result = await self.results.get(accepted.turn)
-        if result is None:
-            raise HttpProblem(410, "Gone", "the turn of this delivery was removed")
-        return await follow_turn(request, self.feed, result, after=cursor(request), headers=headers)
-
-    def _receipt(self, hook: Hook, accepted: Accepted) -> dict[str, Any]:
+    def _receipt(self, hook: Hook, accepted: Accepted) -> Receipt:
         status_url = self._status_url(hook, accepted)
-        return {
+        token = self.tokens.issue(accepted.turn)
+        body = {
             "turn": accepted.turn,
             "session": accepted.session,
-            "token": self.tokens.issue(accepted.turn),
+            "token": token,
             "duplicate": accepted.duplicate,
             "status_url": status_url,
             "events_url": f"{status_url}/events",
         }
-
-    def _headers(self, hook: Hook, accepted: Accepted) -> dict[str, str]:
-        return {
+        headers = {
             "X-Ringback-Turn": accepted.turn,
             "X-Ringback-Session": accepted.session,
-            "X-Ringback-Token": self.tokens.issue(accepted.turn),
-            "Location": self._status_url(hook, accepted),
+            "X-Ringback-Token": token,
+            "Location": status_url,
         }
+        return Receipt(accepted, body, headers)
 
     def _status_url(self, hook: Hook, accepted: Accepted) -> str:
         base = (self.public_url or "").rstrip("/")
@@ -253,19 +277,13 @@ def _event_key(request: web.Request, delivery: str | None) -> tuple[str, bool]:
                 400, "Bad request", "the delivery id must be 1 to 255 printable characters"
             )
         return delivery, False
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return str(uuid.uuid4()), False
-    if not _KEY.fullmatch(key):
-        raise HttpProblem(
-            400, "Bad request", "Idempotency-Key takes 1 to 255 printable ASCII characters"
-        )
-    return f"key:{key}", True
+    key = idempotency_key(request)
+    return (str(uuid.uuid4()), False) if key is None else (f"key:{key}", True)
 
 
-def _ring(hook: Hook, key: str, body: bytes, values: Mapping[str, Any], *, strict: bool) -> Ring:
-    text = hook.prompt.render(values)
-    if not text.strip():
+def _ring(hook: Hook, key: str, post: _Post, *, strict: bool) -> Ring:
+    text = hook.prompt.render(post.values)
+    if not text.strip() and not post.files:
         raise BadInput("prompt: the template made an empty text of this post")
     return Ring(
         channel=Channel.WEBHOOK,
@@ -274,12 +292,32 @@ def _ring(hook: Hook, key: str, body: bytes, values: Mapping[str, Any], *, stric
         text=text,
         binding=hook.binding,
         author=f"webhook:{hook.name}",
-        session_key=session_key(hook.name, hook.session, values),
+        session_key=session_key(hook.name, hook.session, post.values),
         role=Role.EVENT,
-        body=body,
+        body=post.kept,
         answer_to=hook.answer_to,
         strict_body=strict,
+        origin=Origin.EVENT,
+        attachments=post.files,
     )
+
+
+def _payload(form: Form) -> dict[str, str | Sequence[str]]:
+    """The fields by name; those that come several times as lists."""
+    found: dict[str, list[str]] = {}
+    for name, value in form.fields:
+        found.setdefault(name, []).append(value)
+    return {name: one[0] if len(one) == 1 else one for name, one in found.items()}
+
+
+def _file(request: web.Request, hook: Hook, body: bytes) -> NewAttachment:
+    type_ = request.content_type
+    name = declared_name(request.headers.get("Content-Disposition", ""))
+    return new_file(name or f"{hook.name}{extension(type_)}", type_, body)
+
+
+def _is_file(content_type: str) -> bool:
+    return _FILE.fullmatch(content_type) is not None
 
 
 def _visible(headers: Mapping[str, str]) -> dict[str, str]:

@@ -70,9 +70,9 @@ class Failures:
                 return self._by_status(error)
             case ModelConnectionError():
                 return self._gone("cannot be reached, or broke off in mid-answer")
-            case UserError():
+            case UserError() | NotImplementedError():
                 text = f"The provider {self.provider} cannot be asked for {model}. {error}"
-                return ProviderRefused(_shortened(text))
+                return ProviderRefused(_shortened(self._without_key(text)))
             case ModelAPIError() | UnexpectedModelBehavior():
                 return self._gone("sent an answer that is broken or breaks off", error)
             case _:
@@ -113,9 +113,11 @@ class Failures:
         why = _message(error.body) if isinstance(error, ModelAPIError) else None
         if why is None:
             return f"The provider {self.provider} {what}."
-        if self.key:
-            why = why.replace(self.key, "***")
-        return f"The provider {self.provider} {what}. It says: {_shortened(why)}"
+        why = _shortened(self._without_key(why))
+        return f"The provider {self.provider} {what}. It says: {why}"
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.key, "***") if self.key else text
 
 
 def _timed_out(error: Exception) -> bool:
@@ -146,10 +148,13 @@ def _number(text: str) -> float | None:
 
 
 def _message(body: object) -> str | None:
-    """The sentence in an error object of OpenAI's shape, if it has one."""
+    """The sentence in an error object, if it has one: they all have the same shape."""
     inner = body.get("error", body) if isinstance(body, Mapping) else None
     message = inner.get("message") if isinstance(inner, Mapping) else inner
-    return message if isinstance(message, str) and message.strip() else None
+    if not isinstance(message, str) or message.lstrip().startswith("<"):
+        # Some client libraries put the page of a proxy there.
+        return None
+    return message if message.strip() else None
 
 
 def _shortened(text: str) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import cache
+from typing import Any
 from zoneinfo import available_timezones
 
 from service.core.model import Usage
@@ -27,6 +28,11 @@ _DICE = re.compile(r"\b(?:(\d)\s+)?dice\b", re.IGNORECASE)
 _TIME_IN = re.compile(r"\btime\b.*?\bin\s+([\w/+-]+(?: [\w-]+)?)", re.IGNORECASE)
 _TIME = re.compile(r"\bwhat('s| is)? (the )?time\b|\btime is it\b", re.IGNORECASE)
 _THINK = re.compile(r"\bthink\b", re.IGNORECASE)
+_CALL = re.compile(r"\bcall\s+([\w-]+)[ \t]*(\{.*)?", re.IGNORECASE | re.DOTALL)
+_REMEMBER = re.compile(r"^\W*(?:please\s+)?remember:?[ \t]+(\S.*)$", re.IGNORECASE | re.MULTILINE)
+_ASK_ME = re.compile(r"\bask me\b(?:.*?\bchoose\s+([^.?!\n]+))?", re.IGNORECASE)
+_OR = re.compile(r"\s*,\s*(?:or\s+)?|\s+or\s+")
+_FETCH = re.compile(r"\bfetch\s+(\S+)", re.IGNORECASE)
 _FAIL = re.compile(r"\bfail (?:with )?(busy|gone|refused|timeout|midway|silently)\b", re.IGNORECASE)
 _WORDS = re.compile(r"\S+\s*")
 _DEFAULT_SLOW = 5
@@ -42,12 +48,16 @@ class OfflineModel:
     - "what time is it" tells the time in UTC;
     - "roll a dice", "roll 3 dice" and "what time is it in Tokyo" call the tools `dice` and `clock`,
       when the agent has them;
+    - "remember the milk" at the beginning of a line calls `remember`, "fetch https://…" calls
+      `http_get`, "ask me" and "ask me to choose tea, coffee or water" call `prompt_user`, and
+      'call NAME {"some": "arguments"}' calls any tool, also with wrong arguments;
     - "think" thinks aloud first;
     - "fail refused", "fail busy", "fail gone" and "fail timeout" end in that provider error at
       once, "fail midway" breaks off in the middle of the answer, "fail silently" says nothing
       until the agent's limits end it.
 
-    Everything else comes back as a quotation, with the number of messages before it.
+    Everything else comes back as a quotation, with the number of messages before it. What people
+    said while its tools ran is quoted, too.
     """
 
     def __init__(self, clock: Clock, *, sleep: Sleep = asyncio.sleep) -> None:
@@ -116,12 +126,50 @@ def _calls(asked: str, prompt: Prompt) -> Sequence[ToolCall]:
     offered = {spec.name for spec in prompt.tools}
     if prompt.steps:
         return ()
+    if (named := _CALL.search(asked)) and named[1] in offered:
+        return [ToolCall("call-0", named[1], _arguments(named[2] or "{}"))]
+    for find in (_remembering, _asking, _fetching):
+        if (found := find(asked)) and found.tool in offered:
+            return [found]
     if (dice := _DICE.search(asked)) and "dice" in offered:
         return [ToolCall(f"call-{n}", "dice", "{}") for n in range(int(dice[1] or 1))]
     place = _TIME_IN.search(asked)
     if place and "clock" in offered and (zone := _zone(place[1])):
-        return [ToolCall("call-0", "clock", json.dumps({"zone": zone}))]
+        return [_call("clock", zone=zone)]
     return ()
+
+
+def _call(tool: str, **arguments: Any) -> ToolCall:
+    return ToolCall("call-0", tool, json.dumps(arguments, ensure_ascii=False))
+
+
+def _arguments(text: str) -> str:
+    """The JSON that `text` begins with; all of it when that is none."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return text.rstrip()
+    return text[:end]
+
+
+def _remembering(asked: str) -> ToolCall | None:
+    match = _REMEMBER.search(asked)
+    return _call("remember", text=match[1].strip()) if match else None
+
+
+def _asking(asked: str) -> ToolCall | None:
+    match = _ASK_ME.search(asked)
+    if match is None:
+        return None
+    if match[1] is None:
+        return _call("prompt_user", question="What do you want to tell me?")
+    choices = [one for one in _OR.split(match[1].strip()) if one]
+    return _call("prompt_user", question="Which one do you choose?", choices=choices)
+
+
+def _fetching(asked: str) -> ToolCall | None:
+    match = _FETCH.search(asked)
+    return _call("http_get", url=match[1]) if match else None
 
 
 def _zone(place: str) -> str | None:
@@ -145,7 +193,8 @@ def _after_tools(prompt: Prompt) -> str:
     told = ", ".join(f"**{one.text}**" for one in results if not one.failed)
     failed = ", ".join(f"**{one.text}**" for one in results if one.failed)
     said = [f"The tool says {told}." if told else "", f"It failed: {failed}" if failed else ""]
-    return " ".join(one for one in said if one)
+    said += [f"Meanwhile you said: **{one}**." for one in prompt.steps[-1].added]
+    return " ".join(one for one in said if one) or "I have nothing to add."
 
 
 def _remembered(prompt: Prompt) -> str:

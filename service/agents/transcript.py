@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from pydantic_ai.messages import (
+    BinaryContent,
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
+    ModelRequestPart,
     ModelResponse,
     ModelResponsePart,
     SystemPromptPart,
     TextPart,
     ToolCallPart,
     ToolReturnPart,
+    UserContent,
     UserPromptPart,
 )
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.tools import ToolDefinition
 
-from service.ports import Prompt, Said, Step
+from service.ports import Prompt, Said, Step, ToolResult
 
 _KEPT = ("kind", "parts", "model_name", "provider_name", "canonical_system")
 
@@ -32,9 +35,7 @@ def messages(prompt: Prompt) -> list[ModelMessage]:
     if prompt.system:
         made.append(ModelRequest(parts=[SystemPromptPart(prompt.system)]))
     made += [_said(said) for said in prompt.history]
-    for step in prompt.steps:
-        results = [ToolReturnPart(one.tool, one.text, one.id) for one in step.results]
-        made += [_response(step), ModelRequest(parts=results)]
+    made += [message for step in prompt.steps for message in _step(step)]
     return made
 
 
@@ -64,9 +65,28 @@ def metadata(response: ModelResponse) -> Mapping[str, Any]:
 
 
 def _said(said: Said) -> ModelMessage:
-    if said.role == "user":
+    if said.role == "assistant":
+        return ModelResponse(parts=[TextPart(said.text)])
+    if not said.media:
         return ModelRequest(parts=[UserPromptPart(said.text)])
-    return ModelResponse(parts=[TextPart(said.text)])
+    content: list[UserContent] = [
+        BinaryContent(one.data, media_type=one.media_type) for one in said.media
+    ]
+    content += [said.text] if said.text else []
+    return ModelRequest(parts=[UserPromptPart(content)])
+
+
+def _step(step: Step) -> list[ModelMessage]:
+    """What the model said, then what came back to it; a message of nothing is left out."""
+    heard: list[ModelRequestPart] = [_result(result) for result in step.results]
+    heard += [UserPromptPart(text) for text in step.added]
+    both: list[ModelMessage] = [_response(step), ModelRequest(parts=heard)]
+    return [message for message in both if message.parts]
+
+
+def _result(result: ToolResult) -> ToolReturnPart:
+    outcome: Literal["success", "failed"] = "failed" if result.failed else "success"
+    return ToolReturnPart(result.tool, result.text, result.id, outcome=outcome)
 
 
 def _response(step: Step) -> ModelResponse:

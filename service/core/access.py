@@ -1,12 +1,17 @@
-"""The one authorisation rule: who may ring. Nobody, unless they are named by number or token."""
+"""The one authorisation rule: who may ring, who may interrupt, and what a turn may do.
+
+Nobody may ring who is not named by number or token. What a turn may do is fixed by where it came
+from, before a model has read a word of it.
+"""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from enum import StrEnum, auto
 
-from service.core.model import Refusal, RefusalReason
+from service.core.model import Origin, Refusal, RefusalReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +82,63 @@ def identify(token: str | None, *, tokens: Iterable[str]) -> Operator | Stranger
 
 def _refused(detail: str) -> Refusal:
     return Refusal(RefusalReason.IGNORED, detail)
+
+
+# -- what a turn may do ---------------------------------------------------------------------------
+
+OPERATOR = "operator"
+"""How whoever holds a token of the service is written down."""
+
+
+class Verdict(StrEnum):
+    """Whether a tool may run."""
+
+    ALLOWED = auto()
+    ASK = auto()  # if a person agrees to this very call
+    DENIED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a trigger lets its turns do, whose words nobody vouches for."""
+
+    permit: frozenset[str] = frozenset()
+    """Tools that may act outward as if a person had asked for it."""
+    approve: frozenset[str] = frozenset()
+    """Tools that need no approval here."""
+    ask: bool = False
+    """Whether to wait for an operator where a person has to be asked."""
+
+
+NOBODY = Policy()
+
+
+def present(origin: Origin, policy: Policy) -> bool:
+    """Whether there is somebody to ask: who writes in a chat or at the console reads there, too."""
+    return origin in (Origin.PERSON, Origin.GROUP) or policy.ask
+
+
+def permission(
+    origin: Origin, policy: Policy, *, tool: str, outward: bool, approval: bool
+) -> Verdict:
+    """Whether a turn of this origin may run a tool.
+
+    What stays inside of the session may always run. What acts outward needs an origin that speaks
+    for itself (a person, or the operator's own task), the trigger's permit, or somebody's approval
+    of the very call. A tool marked for approval needs it whoever asks.
+    """
+    trusted = origin in (Origin.PERSON, Origin.SCHEDULE) or tool in policy.permit
+    needs_approval = approval and tool not in policy.approve
+    if not needs_approval and (trusted or not outward):
+        return Verdict.ALLOWED
+    return Verdict.ASK if present(origin, policy) else Verdict.DENIED
+
+
+def may_interrupt(principal: str, *, owner: str) -> bool:
+    """Whether somebody may interrupt a session, or steer what it does by an interruption."""
+    return principal in (owner, OPERATOR)
+
+
+def may_answer(principal: str, *, asked_of: str) -> bool:
+    """Whether somebody may answer a question."""
+    return principal in (asked_of, OPERATOR)

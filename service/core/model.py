@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NewType
 
-from service.core.states import DeliveryState, ReplyState, TurnState
+from service.core.states import DeliveryState, QuestionState, ReplyState, TurnState
 
 SessionId = NewType("SessionId", str)
 TurnId = NewType("TurnId", str)
@@ -16,6 +16,8 @@ VoiceId = NewType("VoiceId", str)
 ReplyId = NewType("ReplyId", str)
 DeliveryId = NewType("DeliveryId", str)
 OccurrenceId = NewType("OccurrenceId", str)
+QuestionId = NewType("QuestionId", str)
+AttachmentId = NewType("AttachmentId", str)
 
 Json = Mapping[str, Any]
 
@@ -54,6 +56,33 @@ class Busy(StrEnum):
     INTERRUPT = "interrupt"
 
 
+class TurnKind(StrEnum):
+    """What a turn is for."""
+
+    MESSAGE = "message"  # something was said
+    RENDER = "render"  # nothing was said: the agent goes on from the session's state
+    COMPACT = "compact"  # the history is summed up
+
+
+class Origin(StrEnum):
+    """Who stands behind a turn: it decides what its tools may do, before a model runs."""
+
+    PERSON = "person"  # an allowed person or operator, speaking for themselves
+    GROUP = "group"  # somebody in an allowed group
+    SCHEDULE = "schedule"  # a task: the operator's words, nobody present
+    EVENT = "event"  # a webhook: the words of strangers, nobody present
+
+
+class Ended(StrEnum):
+    """What ended a turn that did not simply come to its answer."""
+
+    INTERRUPTED = "interrupted"  # its owner interrupted it; it asks how to go on
+    ASKED = "asked"  # it had a question and nobody to ask
+    ITERATIONS = "iterations"  # it had no iteration left
+    LENGTH = "length"  # its answer was cut at the output budget
+    COST = "cost"  # it, or its agent's day, had no money left
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """One spot of a channel that can be answered. Only the channel's handler reads `spot`."""
@@ -71,6 +100,21 @@ class Binding:
     model: str
     prompt: str
     tools: tuple[str, ...] = ()
+    busy: Busy = Busy.QUEUE
+    """What its sessions do with a message that arrives while a turn runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttachment:
+    """A file that came with a ring: its bytes, or where its channel keeps them."""
+
+    name: str
+    media_type: str
+    data: bytes | None = None
+    remote: str | None = None
+    """What the channel fetches it by, when the bytes were left there."""
+    size: int = 0
+    """Bytes, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +146,13 @@ class Ring:
     occurrence: OccurrenceId | None = None
     strict_body: bool = False
     """Refuse the same event key with another body instead of answering with the old turn."""
+    origin: Origin = Origin.EVENT
+    kind: TurnKind = TurnKind.MESSAGE
+    busy: Busy | None = None
+    """What to do when a turn runs already; None leaves it to the session."""
+    attachments: tuple[NewAttachment, ...] = ()
+    knobs: Json = field(default_factory=dict)
+    """Knobs to set before the turn begins, by name; checked by the handler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +164,8 @@ class Accepted:
     number: int
     """The feed number of the turn's first event in its session."""
     duplicate: bool = False
+    answered: bool = False
+    """Whether the ring answered a question of a waiting turn instead of making one."""
 
 
 class RefusalReason(StrEnum):
@@ -125,6 +178,7 @@ class RefusalReason(StrEnum):
     IGNORED = "ignored"
     QUARANTINED = "quarantined"
     UNKNOWN = "unknown"
+    FORBIDDEN = "forbidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +203,20 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file of a message, without its bytes."""
+
+    id: AttachmentId
+    name: str
+    media_type: str
+    size: int
+    """Bytes; 0 while they are still where the channel keeps them."""
+    remote: str | None = None
+    problem: str | None = None
+    """Why its bytes could not be had, if so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What a person, a trigger, a voice or the system said; `number` orders a session."""
 
@@ -160,6 +228,7 @@ class Message:
     at: datetime
     turn: TurnId | None = None
     voice: VoiceId | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +258,15 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     requests: int = 0
+    cost_micros: int = 0
+    """Millionths of a US dollar."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.requests + other.requests,
+            self.cost_micros + other.cost_micros,
         )
 
 
@@ -220,6 +292,46 @@ class Turn:
     processing: timedelta = timedelta()
     usage: Usage = field(default_factory=Usage)
     stop_requested: bool = False
+    kind: TurnKind = TurnKind.MESSAGE
+    origin: Origin = Origin.EVENT
+    busy: Busy = Busy.QUEUE
+    interrupted_by: str | None = None
+    """Who asked it to pause at the next boundary and ask how to go on."""
+    joined: TurnId | None = None
+    """The turn that answers it along with its own: its message steered that one."""
+    ended: Ended | None = None
+
+
+class QuestionKind(StrEnum):
+    """What a turn waits for."""
+
+    QUESTION = "question"  # the agent asks something
+    APPROVAL = "approval"  # a tool may run only if somebody agrees
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something a waiting turn needs to know from a person; answered once, or it expires."""
+
+    id: QuestionId
+    session: SessionId
+    turn: TurnId
+    reply: ReplyId
+    iteration: int
+    ordinal: int
+    """The tool call it belongs to, by its place."""
+    kind: QuestionKind
+    text: str
+    choices: tuple[str, ...]
+    asked_of: str
+    """The author of the turn: besides operators nobody else may answer."""
+    state: QuestionState
+    expires_at: datetime
+    tool: str | None = None
+    arguments: str | None = None
+    """For an approval: exactly what will run."""
+    answer: str | None = None
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from service.core.model import Event, Reply, ReplyId, Turn, VoiceId
+from service.core.model import (
+    Event,
+    Json,
+    QuestionId,
+    QuestionKind,
+    Reply,
+    ReplyId,
+    Turn,
+    VoiceId,
+)
 from service.core.states import TURN_FINAL, ReplyState, ToolState, TurnState
 
 
@@ -31,6 +40,18 @@ class ReplyView:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionView:
+    """Something the turn waits for a person to answer."""
+
+    question: QuestionId
+    kind: QuestionKind
+    text: str
+    choices: tuple[str, ...] = ()
+    tool: str | None = None
+    arguments: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TurnView:
     """One turn so far, in the order its voices began."""
 
@@ -40,6 +61,8 @@ class TurnView:
     error: str | None = None
     number: int = 0
     """The feed number of the newest event folded in."""
+    questions: tuple[QuestionView, ...] = ()
+    """Open ones, in the order they were asked."""
 
     @property
     def final(self) -> bool:
@@ -77,6 +100,13 @@ def fold(view: TurnView, event: Event) -> TurnView:
         case "tool.finished":
             tool = ToolView(data["call"], data["tool"], ToolState(data["state"]))
             return _with_tool(view, data["reply"], tool)
+        case "question.asked":
+            asked = replace(view, questions=(*view.questions, _question(data)))
+            return replace(asked, state=TurnState.WAITING)
+        case "question.answered":
+            left = tuple(one for one in view.questions if one.question != data["question"])
+            state = TurnState.WAITING if left else TurnState.QUEUED
+            return replace(view, questions=left, state=state)
     return view
 
 
@@ -94,6 +124,17 @@ def view_of(turn: Turn, replies: Iterable[Reply], names: Mapping[VoiceId, str]) 
         for reply in replies
     )
     return TurnView(turn.id, turn.state, views, turn.error, turn.number)
+
+
+def _question(data: Json) -> QuestionView:
+    return QuestionView(
+        QuestionId(data["question"]),
+        QuestionKind(data["kind"]),
+        data["text"],
+        tuple(data["choices"]),
+        data.get("tool"),
+        data.get("arguments"),
+    )
 
 
 def _reset(view: TurnView, reply: str, text: str) -> TurnView:

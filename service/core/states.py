@@ -30,9 +30,20 @@ class ToolState(StrEnum):
     """Where one tool call is."""
 
     RUNNING = "running"
+    WAITING = "waiting"  # a person is asked first
     DONE = "done"
     ERROR = "error"
     UNKNOWN = "unknown"  # a crash hid the outcome and repeating could do harm
+    CANCELLED = "cancelled"  # its turn ended first
+
+
+class QuestionState(StrEnum):
+    """Where a question or an approval is."""
+
+    OPEN = "open"
+    ANSWERED = "answered"  # final
+    EXPIRED = "expired"  # final; nobody answered in time
+    CANCELLED = "cancelled"  # final; its turn was stopped or interrupted first
 
 
 class DeliveryState(StrEnum):
@@ -64,7 +75,9 @@ class InboxState(StrEnum):
 
 
 TURN_MOVES: Mapping[TurnState, frozenset[TurnState]] = {
-    TurnState.QUEUED: frozenset({TurnState.RUNNING, TurnState.STOPPED, TurnState.FAILED}),
+    TurnState.QUEUED: frozenset(
+        {TurnState.RUNNING, TurnState.STOPPED, TurnState.FAILED, TurnState.SUCCEEDED}
+    ),
     TurnState.RUNNING: frozenset(
         {
             TurnState.SUCCEEDED,

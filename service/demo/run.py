@@ -18,7 +18,7 @@ from service.core.schedule import Schedule
 from service.core.signature import sign_standard
 from service.demo.bot_api.chats import Message
 from service.demo.bot_api.server import BotApi
-from service.store import occurrences, schema
+from service.store import schema, tasks
 from service.store.database import Database
 
 _ANN = 501
@@ -128,9 +128,7 @@ async def _let_a_tick_be_due(settings: config.Settings) -> None:
     await schema.migrate(database)
     schedule = Schedule.parse(_EVERY_MINUTE, "UTC")
     last = datetime.now(UTC).replace(second=0, microsecond=0)
-    await database.write(
-        occurrences.define, "minute", schedule=str(schedule), next_at=last, enabled=True
-    )
+    await database.write(tasks.define, "minute", schedule=str(schedule), next_at=last, enabled=True)
     await database.close()
 
 

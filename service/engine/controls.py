@@ -1,4 +1,4 @@
-"""What people steer: commands stored once, new sessions, stops, and questions about sessions."""
+"""The commands of people: stored once, carried out in one transaction, told afterwards."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from service.core.model import (
     Binding,
     Channel,
     Event,
+    Question,
+    QuestionId,
     SessionId,
     Source,
     Turn,
@@ -24,11 +26,13 @@ from service.core.model import (
 )
 from service.core.states import InboxState, TurnState
 from service.core.text import clean
+from service.engine import memory, steering
 from service.engine.feed import Feed
+from service.engine.memory import Memory
 from service.engine.metrics import Metrics
-from service.engine.turns import Ending, answers, finished
-from service.store import deliveries, inbox, occurrences, sessions, turns
-from service.store import feed as events
+from service.engine.steering import Answering, Interrupting
+from service.ports import Agents
+from service.store import deliveries, inbox, questions, sessions, turns
 from service.store.database import Database, Transaction
 from service.store.deliveries import NewDelivery
 from service.store.ids import new_id
@@ -52,6 +56,11 @@ class SessionStatus:
     processing: timedelta
     usage: Usage
     undelivered: int
+    owner: str
+    summary: bool
+    """Whether what was before is told the model as a summary."""
+    questions: int
+    """How many questions wait for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +88,15 @@ class _After:
 class Command:
     """The steps of one command, all in one transaction."""
 
-    def __init__(self, transaction: Transaction, live: frozenset[Channel], after: _After) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        agents: Agents,
+        live: frozenset[Channel],
+        after: _After,
+    ) -> None:
         self._transaction = transaction
+        self._agents = agents
         self._live = live
         self._after = after
 
@@ -142,17 +158,88 @@ class Command:
         """The sessions of an address, the most recently active first."""
         return await self._transaction.run(_summaries, home, limit)
 
+    # -- interruptions and answers -----------------------------------------------------------
+
+    async def interrupt(
+        self, session: SessionId, *, by: str, operator: bool = False
+    ) -> Interrupting:
+        """Have what runs in a session pause at its next boundary and ask how to go on.
+
+        Every attempt is written down, also one that is refused.
+        """
+        outcome, appended = await self._transaction.run(steering.interrupt, session, by, operator)
+        self._tell(session, appended)
+        return outcome
+
+    async def question(self, question: QuestionId) -> Question | None:
+        """One question, whatever became of it."""
+        return await self._transaction.run(questions.get, question)
+
+    async def questions(self, session: SessionId) -> Sequence[Question]:
+        """The open questions of a session, oldest first."""
+        return await self._transaction.run(questions.open_of_session, session)
+
+    async def answer(
+        self,
+        question: QuestionId,
+        text: str,
+        *,
+        by: str,
+        operator: bool = False,
+        home: Address | None = None,
+    ) -> Answering:
+        """Answer a question, once; its turn goes on. With `home` only if it was asked there."""
+        found = await self._transaction.run(questions.get, question)
+        if found is None:
+            return Answering.UNKNOWN
+        outcome, appended = await self._transaction.run(
+            steering.answer, found, clean(text), by, operator, home
+        )
+        self._tell(found.session, appended)
+        return outcome
+
+    # -- memory ------------------------------------------------------------------------------
+
+    async def session_of(self, *, key: str) -> SessionId | None:
+        """The session that has this key now."""
+        found = await self._transaction.run(sessions.by_key, key)
+        return None if found is None else found.id
+
+    async def clear(self, session: SessionId, *, by: str) -> None:
+        """Let what the model is told begin anew; everything that was said is kept."""
+        appended = await self._transaction.run(memory.clear, session, by)
+        self._tell(session, appended)
+
+    async def memory(self, session: SessionId) -> Memory | None:
+        """What a session remembers; None when there is no such session."""
+        return await self._transaction.run(memory.read, self._agents, session)
+
+    async def set_knob(self, session: SessionId, name: str, value: object) -> object:
+        """Turn a knob; return the value as it is kept. Raises BadInput with what it takes."""
+        kept, appended = await self._transaction.run(
+            memory.set_knob, self._agents, session, name, value
+        )
+        self._tell(session, appended)
+        return kept
+
+    async def set_state(self, session: SessionId, name: str, value: object | None) -> None:
+        """Set a value of the session's state; None removes it. Raises BadInput."""
+        appended = await self._transaction.run(memory.set_state, session, name, value)
+        self._tell(session, appended)
+
+    def _tell(self, session: SessionId, appended: Sequence[Event]) -> None:
+        if appended:
+            self._after.events.setdefault(session, []).extend(appended)
+
     async def _stop(self, active: Sequence[Turn], by: str) -> int:
-        stopped = 0
         for turn in active:
-            appended = await self._transaction.run(_stop, turn, by, self._live)
+            appended = await self._transaction.run(steering.stop, turn, by, self._live)
             if appended:
-                self._after.events.setdefault(turn.session, []).extend(appended)
+                self._tell(turn.session, appended)
                 self._after.deliveries = True
             else:
                 self._after.stopping.append(turn.id)
-            stopped += 1
-        return stopped
+        return len(active)
 
 
 class Controls:
@@ -166,6 +253,7 @@ class Controls:
         self,
         database: Database,
         feed: Feed,
+        agents: Agents,
         metrics: Metrics,
         *,
         live: frozenset[Channel],
@@ -174,6 +262,7 @@ class Controls:
     ) -> None:
         self._database = database
         self._feed = feed
+        self._agents = agents
         self._metrics = metrics
         self._live = live
         self._stopping = stopping
@@ -199,7 +288,7 @@ class Controls:
         async with self._database.transaction() as transaction:
             at = datetime.now(UTC)
             new = (await transaction.run(inbox.insert, [received], at=at))[0]
-            yield Command(transaction, self._live, after) if new else None
+            yield Command(transaction, self._agents, self._live, after) if new else None
         outcome = "command" if new else "duplicate"
         self._metrics.rings.labels(channel.value, outcome).inc()
         self._tell(after)
@@ -209,7 +298,7 @@ class Controls:
         """One transaction for what an operator does; doing it again does no harm."""
         after = _After()
         async with self._database.transaction() as transaction:
-            yield Command(transaction, self._live, after)
+            yield Command(transaction, self._agents, self._live, after)
         self._tell(after)
 
     def _tell(self, after: _After) -> None:
@@ -218,22 +307,6 @@ class Controls:
         self._feed.announce(after.events)
         if after.deliveries or after.events:
             self._wake()
-
-
-def _stop(conn: sa.Connection, turn: Turn, by: str, live: frozenset[Channel]) -> list[Event] | None:
-    """Stop a turn nobody has begun, with its last event; None when its holder must do it."""
-    at = datetime.now(UTC)
-    if not turns.stop_queued(conn, turn.id, by=by, at=at):
-        turns.request_stop(conn, turn.id, by=by, at=at)
-        return None
-    if turn.occurrence is not None:
-        occurrences.finish(conn, turn.occurrence, failed="stopped", at=at)
-    ending = Ending(TurnState.STOPPED, None, turn.usage, turn.processing)
-    appended = events.append(conn, {turn.session: [finished(turn.id, ending)]}, at=at)
-    # People see the stop where they asked for it; programs are owed the result.
-    programs = [address for address in turn.answer_to if address.channel not in live]
-    deliveries.insert(conn, answers(turn, programs), at=at)
-    return appended[turn.session]
 
 
 def _replace_session(conn: sa.Connection, new: NewSession) -> None:
@@ -261,6 +334,9 @@ def _status(conn: sa.Connection, key: str) -> SessionStatus | None:
         processing=processing,
         usage=usage,
         undelivered=deliveries.undelivered(conn, session.id),
+        owner=session.owner,
+        summary=session.summary is not None,
+        questions=len(questions.open_of_session(conn, session.id)),
     )
 
 

@@ -31,6 +31,22 @@ class _Batch:
     events: Sequence[NewEvent]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    events: Sequence[Event]
+    stop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What came of an append."""
+
+    number: int
+    """Of the last event."""
+    stop: bool
+    """Whether somebody wants the turn stopped."""
+
+
 class _Follower:
     """What one follower has not seen yet; empties itself when it falls behind."""
 
@@ -71,20 +87,20 @@ class Feed:
         self._database = database
         self._hint = hint
         self._followers: dict[SessionId, set[_Follower]] = {}
-        self._groups: Groups[_Batch, list[Event] | None] = Groups(database, _append)
+        self._groups: Groups[_Batch, _Stored | None] = Groups(database, _append)
 
     async def append(
         self, session: SessionId, turn: TurnId, epoch: int, events: Sequence[NewEvent]
-    ) -> int:
-        """Append events of a turn that is still ours, wake the followers, return the last number.
+    ) -> Appended:
+        """Append events of a turn that is still ours and wake the followers.
 
         Raises Fenced. After StoreDown it is unknown whether they are there: see `newest`.
         """
-        appended = await self._groups.submit(_Batch(session, turn, epoch, events))
-        if appended is None:
+        stored = await self._groups.submit(_Batch(session, turn, epoch, events))
+        if stored is None:
             raise Fenced("the turn has another holder")
-        self.announce({session: appended})
-        return appended[-1].number
+        self.announce({session: stored.events})
+        return Appended(stored.events[-1].number, stop=stored.stop)
 
     async def newest(self, session: SessionId, turn: TurnId) -> int:
         """The number of the turn's newest event; 0 when it has none."""
@@ -152,19 +168,19 @@ async def _woken(follower: _Follower) -> None:
         follower.poke()
 
 
-def _append(conn: sa.Connection, batches: Sequence[_Batch]) -> list[list[Event] | None]:
+def _append(conn: sa.Connection, batches: Sequence[_Batch]) -> list[_Stored | None]:
     held = turns.fence_many(conn, {batch.turn: batch.epoch for batch in batches})
     new: dict[SessionId, list[NewEvent]] = {}
     for batch in batches:
         if batch.turn in held:
             new.setdefault(batch.session, []).extend(batch.events)
     appended = store.append(conn, new, at=datetime.now(UTC))
-    answers: list[list[Event] | None] = []
+    answers: list[_Stored | None] = []
     for batch in batches:
         if batch.turn not in held:
             answers.append(None)
             continue
         mine = appended[batch.session]
-        answers.append(mine[: len(batch.events)])
+        answers.append(_Stored(mine[: len(batch.events)], held[batch.turn].stop))
         appended[batch.session] = mine[len(batch.events) :]
     return answers

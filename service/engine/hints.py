@@ -47,6 +47,8 @@ class Hints:
         self._pending: dict[str, None] = {}
         self._dirty = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.listening = asyncio.Event()
+        """Set while other replicas are heard."""
 
     def start(self) -> None:
         """Begin to listen and to send."""
@@ -113,8 +115,10 @@ class Hints:
         connection.add_termination_listener(lambda _: closed.set())
         try:
             await connection.add_listener(_CHANNEL, self._heard)
+            self.listening.set()
             await closed.wait()
         finally:
+            self.listening.clear()
             connection.terminate()
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:

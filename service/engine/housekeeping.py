@@ -1,4 +1,4 @@
-"""Keeps the house: takes over what the dead left, every 5 s, and prunes what is old, hourly."""
+"""Keeps the house: takes over what the dead left, ends waits in vain, prunes what is old."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 from service.engine.metrics import Metrics
 from service.engine.turns import Turns
 from service.errors import StoreError
-from service.store import deliveries, feed, inbox, leases
+from service.store import attachments, deliveries, feed, inbox, leases
 from service.store.database import Database
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -66,8 +66,9 @@ class Housekeeping:
                 log.warning("housekeeping.failed", error=str(error))
 
     async def sweep(self) -> None:
-        """Take over turns and deliveries whose lease is over."""
+        """Take over turns and deliveries whose lease is over; close questions nobody answered."""
         turns = await self._turns.rescue(attempts=self._attempts)
+        turns += await self._turns.expire()
         found = await self._database.write(deliveries.rescue, limit=_AT_ONCE)
         self._count_deliveries(found)
         if turns or found:
@@ -85,7 +86,8 @@ class Housekeeping:
             inbox.drop_bodies, before=now - self._keep_bodies, limit=_AT_ONCE
         ):
             bodies += gone
-        log.info("housekeeping.pruned", events=events, bodies=bodies)
+        blobs = await self._database.write(attachments.prune, before=now - _PRUNE, limit=_AT_ONCE)
+        log.info("housekeeping.pruned", events=events, bodies=bodies, blobs=blobs)
 
     def _count_deliveries(self, found: int) -> None:
         if found:

@@ -25,6 +25,7 @@ from service.errors import (
     ChannelUncertain,
     StoreDown,
     StoreError,
+    TurnWaits,
 )
 from service.failpoints import reach
 from service.ports import Receipt, Sender
@@ -112,6 +113,8 @@ class Outbox:
         try:
             async with aclosing(self._views(delivery, sender, hold)) as views:
                 receipt = await sender.deliver(delivery, views, journal)
+        except TurnWaits:
+            await self._park(delivery, hold)
         except ChannelError as error:
             await self._failed(delivery, hold, error)
         except StoreError:
@@ -122,6 +125,13 @@ class Outbox:
         else:
             reach("outbox.sent")
             await self._settle(delivery, hold, DeliveryState.SENT, receipt=_stored(receipt))
+
+    async def _park(self, delivery: Delivery, hold: Hold) -> None:
+        """Put a delivery aside whose turn waits for a person: it takes no worker meanwhile."""
+        assert delivery.turn is not None
+        hold.check()
+        await self._database.write(deliveries.park, delivery.id, hold.epoch, delivery.turn)
+        log.info("outbox.parked", delivery=delivery.id, turn=delivery.turn)
 
     async def _failed(self, delivery: Delivery, hold: Hold, error: ChannelError) -> None:
         if isinstance(error, AddressMoved):
@@ -272,7 +282,9 @@ def _snapshot(conn: sa.Connection, delivery: Delivery) -> _Snapshot | None:
     if turn.state not in TURN_FINAL:
         return _Snapshot(turn, TurnView(turn.id))
     names = {voice.id: voice.name for voice in sessions.voices_of(conn, turn.session)}
-    return _Snapshot(turn, view_of(turn, replies.of_turn(conn, turn.id), names))
+    # A turn that steered another one is answered by that one's reply.
+    spoken = replies.of_turn(conn, turn.joined or turn.id)
+    return _Snapshot(turn, view_of(turn, spoken, names))
 
 
 def _move_address(conn: sa.Connection, delivery: Delivery, epoch: int, spot: str) -> None:

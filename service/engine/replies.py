@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,81 +11,111 @@ from functools import partial
 import sqlalchemy as sa
 import structlog
 
-from service.core.model import Event, NewEvent, Reply, ReplyId, SessionId, TurnId, Usage, Voice
-from service.core.states import ReplyState, ToolState
+from service.core.access import Policy
+from service.core.model import (
+    Ended,
+    Event,
+    Message,
+    NewEvent,
+    Question,
+    Reply,
+    ReplyId,
+    Turn,
+    TurnKind,
+    Usage,
+    Voice,
+)
+from service.core.state import State
+from service.core.states import QuestionState, ReplyState, ToolState
+from service.engine import compaction, questions
 from service.engine.asking import Asking, Response
+from service.engine.calls import Calls, Found
 from service.engine.feed import Feed
-from service.engine.holds import Hold
+from service.engine.files import Attached, Attachments
+from service.engine.history import said
+from service.engine.holds import Hold, Interruption
 from service.engine.metrics import Metrics
 from service.engine.writer import Writer
 from service.errors import ProviderError, StoreDown
 from service.failpoints import reach
-from service.ports import Agents, Limits, Prompt, Said, Step, ToolCall, ToolResult, ToolSpec
+from service.ports import Agents, Prompt, Said, Step, ToolCall, ToolResult, ToolSpec
 from service.store import feed as events_store
+from service.store import memory, sessions, turns
 from service.store import replies as store
-from service.store import turns
 from service.store.database import Database
+from service.store.memory import Remembered
 from service.store.replies import StoredCall, StoredIteration
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-TOOLS_AT_ONCE = 5
 _WRAP_UP = 3
 _RETRY_SECONDS = 0.25
-_TOO_MANY = (
-    f"Not run: at most {TOOLS_AT_ONCE} tool calls per response. Ask again for the ones you need."
+_WRAP_UP_NOTE = (
+    "\n\nOnly {left} more steps are left in this reply. Come to an answer, and ask the person how "
+    "to go on if something is missing."
 )
-_UNKNOWN = (
-    "Outcome unknown: the service was restarted while this tool ran. It was not run again, "
-    "because that could do harm. Check what happened before you repeat it."
+_GO_ON = "[Nothing new was said. Go on from where things stand.]"
+_INTERRUPTED = (
+    "[You were interrupted by the person you work for. You cannot use tools now. In one to three "
+    "sentences say where you stand, and ask how to go on.]"
 )
-_WRAP_UP_NOTE = "\n\nOnly {left} more steps are left in this reply. Come to an answer."
+_INTERRUPTED_WORDS = "I stopped where you interrupted me. How shall I go on?"
+_INSTRUCTED_WORDS = "I stopped where you interrupted me, and go on with what you wrote."
+_NOT_STARTED = "Not run: the person interrupted."
+_CUT = "\n\n[The answer was cut at its limit of {tokens} tokens.]"
+_TURN_COST = "This answer reached its cost limit of ${limit:g}. What it had said so far is kept."
+_DAY_COST = (
+    "The agent {agent} has spent its ${limit:g} for today (UTC). It answers again tomorrow, or "
+    "when its day_cost is raised."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A reply that can go on: its voice, what was said before, what it has behind it."""
 
-    session: SessionId
+    turn: Turn
+    owner: str
     reply: Reply
     voice: Voice
-    history: Sequence[Said]
+    messages: Sequence[Message]
+    """What the model is told, oldest first; the last one is what it answers."""
+    summary: str | None
+    remembered: Remembered
     iterations: Sequence[StoredIteration]
+    questions: Mapping[tuple[int, int], Question]
+    """Asked before, by iteration and ordinal of their call."""
     resumed: bool
-    """Whether an earlier holder began it."""
+    """Whether it was begun before: by an earlier holder, or before a question."""
+    iterations_before: int = 0
+    """Of the session's other turns, when its limit counts them."""
+    spent_today: int = 0
+    """Millionths of a US dollar that the agent took today, when it has a limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reply ended; its words are the writer's."""
+    """How a reply ended, or what it waits for; its words are the writer's."""
 
     state: ReplyState
     error: str | None = None
-    usage: Usage = Usage()
+    ended: Ended | None = None
+    asked: tuple[Question, ...] = ()
+    """Questions to ask; the turn waits for their answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Boundary:
+    """What had happened outside when a boundary was stored."""
+
+    interrupted: bool
+    joined: bool = False
+    added: tuple[str, ...] = ()
+    remembered: Remembered | None = None
 
 
 class Replies:
-    """Runs replies to their end or to an interruption."""
-
-    def __init__(self, database: Database, feed: Feed, agents: Agents, metrics: Metrics) -> None:
-        self._database = database
-        self._feed = feed
-        self._agents = agents
-        self._metrics = metrics
-
-    async def run(self, begun: Begun, hold: Hold, writer: Writer) -> Outcome:
-        """Bring one reply to its end. Being cancelled leaves what was said in the writer."""
-        loop = _Loop(self._database, self._feed, self._agents, self._metrics, begun, hold, writer)
-        try:
-            await loop.run()
-        except ProviderError as error:
-            log.info("replies.failed", reply=begun.reply.id, reason=str(error))
-            return Outcome(ReplyState.ERROR, str(error), loop.usage)
-        return Outcome(ReplyState.DONE, usage=loop.usage)
-
-
-class _Loop:
-    """One reply on its way."""
+    """Makes replies that can be run to their end, to a question or to an interruption."""
 
     def __init__(
         self,
@@ -93,7 +123,41 @@ class _Loop:
         feed: Feed,
         agents: Agents,
         metrics: Metrics,
+        attachments: Attachments,
+    ) -> None:
+        self._database = database
+        self._feed = feed
+        self._agents = agents
+        self._metrics = metrics
+        self._attachments = attachments
+
+    def resume(self, begun: Begun, policy: Policy, hold: Hold, writer: Writer) -> ReplyInProgress:
+        """The reply, ready to run."""
+        return ReplyInProgress(
+            self._database,
+            self._feed,
+            self._agents,
+            self._metrics,
+            self._attachments,
+            begun,
+            policy,
+            hold,
+            writer,
+        )
+
+
+class ReplyInProgress:
+    """One reply on its way. Being cancelled leaves what was said in the writer."""
+
+    def __init__(
+        self,
+        database: Database,
+        feed: Feed,
+        agents: Agents,
+        metrics: Metrics,
+        attachments: Attachments,
         begun: Begun,
+        policy: Policy,
         hold: Hold,
         writer: Writer,
     ) -> None:
@@ -101,79 +165,255 @@ class _Loop:
         self._feed = feed
         self._agents = agents
         self._metrics = metrics
+        self._attachments = attachments
         self._begun = begun
+        self._turn = begun.turn
         self._reply = begun.reply.id
         self._hold = hold
         self._writer = writer
         self._steps: list[Step] = []
+        self._history: Sequence[Said] = ()
+        self._limits = agents.limits(begun.voice)
+        self._state = State(begun.remembered.state)
+        self._knobs = State(self._with_defaults(begun.remembered.knobs))
+        self._calls = Calls(
+            agents,
+            begun.turn,
+            begun.reply,
+            begun.voice,
+            policy,
+            owner=begun.owner,
+            state=self._state,
+            knobs=self._knobs,
+            within=self._limits.answer_within,
+        )
+        self._interrupted = begun.turn.interrupted_by is not None
+        self.steered = any(one.added for one in begun.iterations)
+        """Whether other messages joined its turn."""
+        self._stored = _Boundary(interrupted=False)
         self.usage = sum((one.usage for one in begun.iterations), Usage())
 
-    async def run(self) -> None:
-        """Iterate until the model answers without asking for a tool. Raises ProviderError."""
-        voice = self._begun.voice
-        model, limits = self._agents.model(voice), self._agents.limits(voice)
-        asking = Asking(model, limits, self._writer, self._reply, self._metrics)
-        for iteration in self._begun.iterations:
-            await self._go_on_from(iteration)
-        while True:
-            number = len(self._steps)
-            asked_before = asking.requests
-            try:
-                response = await asking.ask(self._prompt(voice, limits, number))
-            finally:
-                self.usage += Usage(requests=asking.requests - asked_before)
-            self.usage += replace(response.finished.usage, requests=0)
-            if not response.calls or number + 1 >= limits.iterations:
-                return
-            await self._take_step(number, response)
+    async def run(self) -> Outcome:
+        """Iterate until the model answers without asking for a tool, or something ends it."""
+        try:
+            return await self._run()
+        except ProviderError as error:
+            log.info("replies.failed", reply=self._reply, reason=str(error))
+            return Outcome(ReplyState.ERROR, str(error))
 
-    def _prompt(self, voice: Voice, limits: Limits, number: int) -> Prompt:
-        left = limits.iterations - number
-        system = voice.prompt
+    async def acknowledge(self) -> Outcome:
+        """Say that the interruption was noticed, and ask how to go on."""
+        self._interrupted = True
+        if await self._database.read(turns.is_followed, self._turn):
+            self._say(_INSTRUCTED_WORDS)
+            return Outcome(ReplyState.DONE, ended=Ended.INTERRUPTED)
+        boundary = self._writer.text
+        try:
+            await self._ask(self._asking(self._begun.voice), self._with_note(_INTERRUPTED))
+        except ProviderError as error:
+            log.info("replies.no_acknowledgement", reply=self._reply, reason=str(error))
+            if self._writer.text != boundary:
+                self._writer.reset(self._reply, boundary)
+            self._say(_INTERRUPTED_WORDS)
+        return Outcome(ReplyState.DONE, ended=Ended.INTERRUPTED)
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    async def _run(self) -> Outcome:
+        attached = await self._attachments.load(self._begun.messages, self._begun.voice)
+        if self._nothing_readable(attached):
+            self._say(attached.refusal)
+            return Outcome(ReplyState.DONE)
+        self._history = self._told(attached)
+        for iteration in self._begun.iterations:
+            open_questions = await self._go_on_from(iteration)
+            if open_questions:
+                return Outcome(ReplyState.WAITING, asked=tuple(open_questions))
+        asking = self._asking(self._begun.voice)
+        while True:
+            if self._interrupted:
+                return await self.acknowledge()
+            if (spent := self._over_budget()) is not None:
+                return Outcome(ReplyState.ERROR, spent, Ended.COST)
+            number = len(self._steps)
+            left = self._left(number)
+            response = await self._ask(asking, self._prompt(left))
+            if not response.calls or left <= 1:
+                return self._complete(response, last=left <= 1)
+            outcome = await self._take_step(number, response)
+            if outcome is not None:
+                return outcome
+
+    def _told(self, attached: Attached) -> Sequence[Said]:
+        told = said(self._begun.messages, summary=self._begun.summary, media=attached.media)
+        match self._turn.kind:
+            case TurnKind.COMPACT:
+                return [*told, Said("user", compaction.REQUEST)]
+            case TurnKind.RENDER:
+                return [*told, Said("user", _GO_ON)]
+        return told
+
+    def _nothing_readable(self, attached: Attached) -> bool:
+        """Whether a message without words came with nothing that the model can be given."""
+        if self._turn.kind is not TurnKind.MESSAGE or not self._begun.messages:
+            return False
+        newest = self._begun.messages[-1]
+        given = any(one.id in attached.media for one in newest.attachments)
+        return bool(newest.attachments) and not newest.text.strip() and not given
+
+    def _left(self, number: int) -> int:
+        """How many model calls there may be, with the one about to be made; at least that one."""
+        return max(self._limits.iterations - self._begun.iterations_before - number, 1)
+
+    def _over_budget(self) -> str | None:
+        """Why no further call may be paid for."""
+        limits, cost = self._limits, self.usage.cost_micros
+        if limits.turn_cost is not None and cost >= limits.turn_cost * 1_000_000:
+            return _TURN_COST.format(limit=limits.turn_cost)
+        today = self._begun.spent_today + cost
+        if limits.day_cost is not None and today >= limits.day_cost * 1_000_000:
+            return _DAY_COST.format(agent=self._begun.voice.agent, limit=limits.day_cost)
+        return None
+
+    def _complete(self, response: Response, *, last: bool) -> Outcome:
+        if response.finished.cut and not response.calls:
+            tokens = self._limits.output_tokens or response.finished.usage.output_tokens
+            self._say(_CUT.format(tokens=tokens), gap=False)
+            return Outcome(ReplyState.DONE, ended=Ended.LENGTH)
+        if last:
+            return Outcome(ReplyState.DONE, ended=Ended.ITERATIONS)
+        return Outcome(ReplyState.DONE)
+
+    # -- asking the model --------------------------------------------------------------------
+
+    def _asking(self, voice: Voice) -> Asking:
+        model = self._agents.model(voice)
+        return Asking(model, self._limits, self._writer, self._reply, self._metrics)
+
+    async def _ask(self, asking: Asking, prompt: Prompt) -> Response:
+        asked_before = asking.requests
+        try:
+            response = await asking.ask(prompt)
+        finally:
+            self.usage += Usage(requests=asking.requests - asked_before)
+        self.usage += replace(response.finished.usage, requests=0)
+        return response
+
+    def _prompt(self, left: int) -> Prompt:
+        system = self._system()
         if 1 < left <= _WRAP_UP + 1:
             system += _WRAP_UP_NOTE.format(left=left - 1)
-        tools: Sequence[ToolSpec] = self._agents.tools(voice) if left > 1 else ()
-        return Prompt(system, self._begun.history, tuple(self._steps), tools)
+        compacting = self._turn.kind is TurnKind.COMPACT
+        tools: Sequence[ToolSpec] = self._calls.offered() if left > 1 and not compacting else ()
+        return Prompt(system, self._history, tuple(self._steps), tools, self._limits.output_tokens)
 
-    async def _go_on_from(self, iteration: StoredIteration) -> None:
-        """Take a stored iteration up; find an outcome for calls that a crash interrupted."""
-        open_calls = [one for one in iteration.calls if one.state is ToolState.RUNNING]
-        found = await self._outcomes_after_crash(open_calls)
-        if found:
-            await self._store_results(iteration.number, found)
-        self._steps.append(_step(iteration, found))
+    def _system(self) -> str:
+        shown = self._agents.sections(self._begun.voice, self._state, self._knobs)
+        return "\n\n".join(part for part in (self._begun.voice.prompt, shown) if part)
 
-    async def _outcomes_after_crash(
-        self, calls: Sequence[StoredCall]
-    ) -> dict[int, tuple[ToolState, ToolResult]]:
-        specs = {spec.name: spec for spec in self._agents.tools(self._begun.voice)}
-        found = {}
-        for one in calls:
-            spec = specs.get(one.call.tool)
-            if spec is not None and spec.idempotent:
-                found[one.ordinal] = await self._run_tool(one.call)
-            else:
-                result = ToolResult(one.call.id, one.call.tool, _UNKNOWN, failed=True)
-                found[one.ordinal] = (ToolState.UNKNOWN, result)
-        return found
+    def _with_note(self, note: str) -> Prompt:
+        """Everything so far and a note of ours after it, for a response without tools."""
+        before = "\n\n".join(step.text for step in self._steps if step.text)
+        unseen = self._writer.text.removeprefix(before).strip()
+        history, steps = list(self._history), list(self._steps)
+        if unseen:
+            steps.append(Step(unseen, (), (), added=(note,)))
+        elif steps:
+            steps[-1] = replace(steps[-1], added=(*steps[-1].added, note))
+        else:
+            history.append(Said("user", note))
+        return Prompt(self._system(), history, tuple(steps))
 
-    async def _take_step(self, number: int, response: Response) -> None:
-        """Store the boundary, run the tools, store their results."""
-        calls = tuple(
-            StoredCall(call, ordinal, ToolState.RUNNING, None)
-            if ordinal < TOOLS_AT_ONCE
-            else StoredCall(call, ordinal, ToolState.ERROR, _TOO_MANY)
-            for ordinal, call in enumerate(response.calls)
-        )
+    def _say(self, words: str, *, gap: bool = True) -> None:
+        before = "\n\n" if gap and self._writer.text else ""
+        self._writer.say(self._reply, before + words)
+
+    # -- boundaries --------------------------------------------------------------------------
+
+    async def _take_step(self, number: int, response: Response) -> Outcome | None:
+        """Store the boundary, run the tools, store their results; how it ends, if it does."""
+        plan = self._calls.plan(number, response.calls)
+        calls = plan.states(response.calls)
         usage = replace(response.finished.usage, requests=1)
         iteration = StoredIteration(
-            number,
-            response.text,
-            response.thinking,
-            response.finished.metadata,
-            usage,
-            calls,
+            number, response.text, response.thinking, response.finished.metadata, usage, calls
         )
+        self._tell_started(number, calls)
+        self._tell_finished(number, plan.found)
+        boundary = await self._store(partial(_add_iteration, self._reply, iteration))
+        reach("replies.boundary")
+        if plan.ask and not self._calls.attended:
+            return self._ask_nobody(plan.ask.values())
+        if boundary.interrupted:
+            found = {one: _not_started(response.calls[one]) for one in (*plan.run, *plan.ask)}
+        else:
+            runnable = [(one, response.calls[one]) for one in plan.run]
+            found = await self._calls.run(number, runnable)
+            reach("replies.tools_ran")
+        added = await self._store_results(number, found)
+        reach("replies.results_stored")
+        self._steps.append(_step(iteration, {**plan.found, **found}, added))
+        if plan.ask and not self._interrupted:
+            return Outcome(ReplyState.WAITING, asked=tuple(plan.ask.values()))
+        return None
+
+    def _ask_nobody(self, asked: Iterable[Question]) -> Outcome:
+        """End with the question: whoever reads the answer may ring again."""
+        for one in asked:
+            self._say(questions.unattended(one))
+        return Outcome(ReplyState.DONE, ended=Ended.ASKED)
+
+    async def _go_on_from(self, iteration: StoredIteration) -> list[Question]:
+        """Take a stored iteration up; questions of it that are to be asked (again)."""
+        number = iteration.number
+        crashed = [one for one in iteration.calls if one.state is ToolState.RUNNING]
+        found = await self._calls.after_crash(number, crashed)
+        waiting = [one for one in iteration.calls if one.state is ToolState.WAITING]
+        approved: list[tuple[int, ToolCall]] = []
+        asked: list[Question] = []
+        for one in waiting:
+            match self._answer_to(number, one):
+                case Question() as question:
+                    asked.append(question)
+                case None:
+                    approved.append((one.ordinal, one.call))
+                case result:
+                    found[one.ordinal] = result
+        if approved:
+            ordinals = [ordinal for ordinal, _ in approved]
+            await self._store(partial(_set_running, self._reply, number, ordinals))
+            reach("replies.approved")
+            found |= await self._calls.run(number, approved)
+        added = iteration.added
+        if found:
+            added += await self._store_results(number, found)
+        if not asked:
+            self._steps.append(_step(iteration, found, added))
+        return asked
+
+    def _answer_to(
+        self, number: int, one: StoredCall
+    ) -> tuple[ToolState, ToolResult] | Question | None:
+        """What a waiting call comes to: a result, None to run it, or a question still to ask."""
+        question = self._begun.questions.get((number, one.ordinal))
+        if question is None:
+            again = self._calls.ask_again(number, one)
+            if isinstance(again, Question):
+                return again
+            return ToolState.ERROR, ToolResult(one.call.id, one.call.tool, again, failed=True)
+        if question.state is QuestionState.OPEN:
+            return question
+        return questions.result_of(question, one.call)
+
+    async def _store_results(self, number: int, found: Found) -> tuple[str, ...]:
+        """Store results and state; return what people said meanwhile."""
+        self._tell_finished(number, found)
+        boundary = await self._store(
+            partial(_finish_calls, self._reply, number, found), steer=number
+        )
+        return boundary.added
+
+    def _tell_started(self, number: int, calls: Sequence[StoredCall]) -> None:
         for one in calls:
             self._writer.add(
                 "tool.started",
@@ -184,31 +424,8 @@ class _Loop:
                     "arguments": one.call.arguments,
                 },
             )
-        await self._store_boundary(iteration)
-        reach("replies.boundary")
-        runnable = calls[:TOOLS_AT_ONCE]
-        results = await asyncio.gather(*(self._run_tool(one.call) for one in runnable))
-        reach("replies.tools_ran")
-        found = {one.ordinal: result for one, result in zip(runnable, results, strict=True)}
-        await self._store_results(number, found)
-        self._steps.append(_step(iteration, found))
 
-    async def _run_tool(self, call: ToolCall) -> tuple[ToolState, ToolResult]:
-        offered = {spec.name for spec in self._agents.tools(self._begun.voice)}
-        if call.tool not in offered:
-            names = ", ".join(sorted(offered)) or "none"
-            text = f"There is no tool {call.tool!r}. Tools: {names}."
-            return ToolState.ERROR, ToolResult(call.id, call.tool, text, failed=True)
-        result = await self._agents.call(call)
-        return (ToolState.ERROR if result.failed else ToolState.DONE), result
-
-    async def _store_boundary(self, iteration: StoredIteration) -> None:
-        work = partial(_add_iteration, self._reply, iteration, self._writer.text)
-        await self._writer.store(partial(self._persist, work))
-
-    async def _store_results(
-        self, number: int, found: Mapping[int, tuple[ToolState, ToolResult]]
-    ) -> None:
+    def _tell_finished(self, number: int, found: Found) -> None:
         for ordinal, (state, result) in found.items():
             self._writer.add(
                 "tool.finished",
@@ -220,59 +437,123 @@ class _Loop:
                     "text": result.text,
                 },
             )
-        work = partial(_finish_calls, self._reply, number, found)
-        await self._writer.store(partial(self._persist, work))
+
+    # -- storing -----------------------------------------------------------------------------
+
+    async def _store(
+        self, work: Callable[[sa.Connection], None], *, steer: int | None = None
+    ) -> _Boundary:
+        """Store `work` with what is unwritten; with `steer` let messages join that iteration."""
+        whole = partial(_with_text, self._reply, self._writer.text, work)
+        await self._writer.store(partial(self._persist, whole, steer))
+        boundary = self._stored
+        if boundary.remembered is not None:
+            self._state.stored(boundary.remembered.state)
+            self._knobs.stored(self._with_defaults(boundary.remembered.knobs))
+        self._interrupted = self._interrupted or boundary.interrupted
+        self.steered = self.steered or boundary.joined
+        return boundary
 
     async def _persist(
-        self, work: Callable[[sa.Connection], None], events: Sequence[NewEvent]
+        self,
+        work: Callable[[sa.Connection], None],
+        steer: int | None,
+        events: Sequence[NewEvent],
     ) -> int:
-        """Store `work` together with `events`, also over an outage; return the last number."""
-        session, turn = self._begun.session, self._begun.reply.turn
+        """Store in one transaction, also over an outage; return the last event's number."""
         while True:
             self._hold.check()
             try:
-                appended = await self._database.write(
-                    _fenced, session, turn, self._hold.epoch, work, events
+                asked, self._stored, appended = await self._database.write(
+                    self._boundary, work, events, steer
                 )
             except StoreDown as error:
                 log.warning("replies.store_failed", reply=self._reply, error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            self._feed.announce({session: appended})
+            self._feed.announce({self._turn.session: appended})
+            if asked.stop:
+                self._hold.interrupt(Interruption.STOP)
             return appended[-1].number if appended else 0
 
+    def _boundary(
+        self,
+        conn: sa.Connection,
+        work: Callable[[sa.Connection], None],
+        events: Sequence[NewEvent],
+        steer: int | None,
+    ) -> tuple[turns.Asked, _Boundary, list[Event]]:
+        asked = turns.fence(conn, self._turn.id, self._hold.epoch)
+        # Before the state is written: people change it under the session's lock.
+        events_store.lock(conn, {self._turn.session: ()})
+        work(conn)
+        at = datetime.now(UTC)
+        new = list(events)
+        joined: list[NewEvent] = []
+        added: tuple[str, ...] = ()
+        remembered = None
+        if steer is not None:
+            joined, added = _join(conn, self._turn, self._reply, steer)
+            new += joined
+            remembered = self._remember(conn, at)
+        interrupted = asked.interrupted_by is not None
+        boundary = _Boundary(interrupted, bool(joined), added, remembered)
+        if not new:
+            return asked, boundary, []
+        appended = events_store.append(conn, {self._turn.session: new}, at=at)
+        return asked, boundary, appended[self._turn.session]
 
-def _fenced(
-    conn: sa.Connection,
-    session: SessionId,
-    turn: TurnId,
-    epoch: int,
-    work: Callable[[sa.Connection], None],
-    events: Sequence[NewEvent],
-) -> list[Event]:
-    turns.fence(conn, turn, epoch)
+    def _remember(self, conn: sa.Connection, at: datetime) -> Remembered:
+        """Write what the tools changed; read what people changed meanwhile."""
+        session = self._turn.session
+        memory.write(conn, session, "state", self._state.changes(), at=at)
+        memory.write(conn, session, "knob", self._knobs.changes(), at=at)
+        return memory.read(conn, session)
+
+    def _with_defaults(self, turned: Mapping[str, object]) -> dict[str, object]:
+        knobs = self._agents.knobs(self._begun.voice)
+        return {name: turned.get(name, knob.default) for name, knob in knobs.items()}
+
+
+def _with_text(
+    reply: ReplyId, text: str, work: Callable[[sa.Connection], None], conn: sa.Connection
+) -> None:
     work(conn)
-    if not events:
-        return []
-    return events_store.append(conn, {session: events}, at=datetime.now(UTC))[session]
+    store.set_text(conn, reply, text)
 
 
-def _add_iteration(
-    reply: ReplyId, iteration: StoredIteration, text: str, conn: sa.Connection
-) -> None:
-    store.add_iteration(conn, reply, iteration, text=text, at=datetime.now(UTC))
+def _add_iteration(reply: ReplyId, iteration: StoredIteration, conn: sa.Connection) -> None:
+    store.add_iteration(conn, reply, iteration, at=datetime.now(UTC))
 
 
-def _finish_calls(
-    reply: ReplyId,
-    number: int,
-    found: Mapping[int, tuple[ToolState, ToolResult]],
-    conn: sa.Connection,
-) -> None:
+def _finish_calls(reply: ReplyId, number: int, found: Found, conn: sa.Connection) -> None:
     store.finish_calls(conn, reply, number, found, at=datetime.now(UTC))
 
 
-def _step(iteration: StoredIteration, found: Mapping[int, tuple[ToolState, ToolResult]]) -> Step:
+def _set_running(reply: ReplyId, number: int, ordinals: Sequence[int], conn: sa.Connection) -> None:
+    store.set_calls(conn, reply, number, ordinals, ToolState.RUNNING)
+
+
+def _join(
+    conn: sa.Connection, turn: Turn, reply: ReplyId, number: int
+) -> tuple[list[NewEvent], tuple[str, ...]]:
+    """Take up messages that are meant to steer; events about it, and what they say."""
+    joined = turns.join(conn, turn)
+    if not joined:
+        return [], ()
+    messages = sessions.adopt_messages(
+        conn, turn.session, [one.id for one in joined], turn_number=turn.number
+    )
+    told = tuple(message.text for message in messages if message.text)
+    store.add_messages(conn, reply, number, told)
+    events = [
+        NewEvent("session.changed", {"what": "steered", "joined": one.id, "turn": turn.id}, turn.id)
+        for one in joined
+    ]
+    return events, told
+
+
+def _step(iteration: StoredIteration, found: Found, added: tuple[str, ...]) -> Step:
     """What the model is told of an iteration; the ids are the provider's own."""
     results = []
     for one in iteration.calls:
@@ -282,7 +563,13 @@ def _step(iteration: StoredIteration, found: Mapping[int, tuple[ToolState, ToolR
         failed = one.state is not ToolState.DONE
         results.append(ToolResult(one.call.id, one.call.tool, one.result or "", failed=failed))
     calls = tuple(one.call for one in iteration.calls)
-    return Step(iteration.text, calls, tuple(results), iteration.thinking, iteration.metadata)
+    return Step(
+        iteration.text, calls, tuple(results), iteration.thinking, iteration.metadata, added
+    )
+
+
+def _not_started(call: ToolCall) -> tuple[ToolState, ToolResult]:
+    return ToolState.CANCELLED, ToolResult(call.id, call.tool, _NOT_STARTED, failed=True)
 
 
 def _call_name(iteration: int, ordinal: int) -> str:

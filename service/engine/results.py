@@ -10,11 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.core.model import Turn, TurnId
-from service.core.states import TURN_FINAL
+from service.core.model import Question, Turn, TurnId
+from service.core.states import TURN_FINAL, TurnState
 from service.engine.feed import Feed
+from service.engine.questions import views
 from service.store import feed as events
-from service.store import replies, turns
+from service.store import questions, replies, turns
 from service.store.database import Database
 
 
@@ -26,6 +27,8 @@ class Result:
     text: str
     last_number: int | None
     """The number of the turn's last event, once it is final."""
+    questions: tuple[Question, ...] = ()
+    """What it waits for, if it does."""
 
     @property
     def final(self) -> bool:
@@ -38,7 +41,10 @@ class Result:
         return {
             "turn": turn.id,
             "session": turn.session,
+            "kind": turn.kind.value,
             "state": turn.state.value,
+            "ended": turn.ended.value if turn.ended else None,
+            "interrupted_by": turn.interrupted_by,
             "text": self.text,
             "error": turn.error,
             "created_at": _iso(turn.created_at),
@@ -46,6 +52,7 @@ class Result:
             "finished_at": _iso(turn.finished_at),
             "processing_ms": round(turn.processing.total_seconds() * 1000),
             "usage": asdict(turn.usage),
+            "questions": views(self.questions),
         }
 
 
@@ -84,11 +91,14 @@ def _result(conn: sa.Connection, turn_id: TurnId) -> Result | None:
     turn = turns.get(conn, turn_id)
     if turn is None:
         return None
-    text = "\n\n".join(reply.text for reply in replies.of_turn(conn, turn_id) if reply.text)
+    # A turn that steered another one is answered by that one's reply.
+    spoken = replies.of_turn(conn, turn.joined or turn_id)
+    text = "\n\n".join(reply.text for reply in spoken if reply.text)
     last = None
     if turn.state in TURN_FINAL:
         last = events.newest(conn, turn.session, turn_id)
-    return Result(turn, text, last)
+    open_ = questions.open_of_turn(conn, turn_id) if turn.state is TurnState.WAITING else ()
+    return Result(turn, text, last, tuple(open_))
 
 
 def _iso(at: datetime | None) -> str | None:

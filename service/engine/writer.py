@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from service.core.model import NewEvent, ReplyId, SessionId, TurnId
 from service.core.text import clean
 from service.engine.feed import Feed
-from service.engine.holds import Hold, uptime
+from service.engine.holds import Hold, Interruption, uptime
 from service.errors import StoreDown, StoreError
 from service.failpoints import reach
 
@@ -81,8 +82,19 @@ class Writer:
         self._dirty.set()
         self._urgent.set()
 
+    @property
+    def pending(self) -> Sequence[NewEvent]:
+        """What is unwritten, in order."""
+        return tuple(self._pending)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncGenerator[None]:
+        """Append nothing inside of the block: what is unwritten is stored together with the end."""
+        async with self._appending:
+            yield
+
     def take(self) -> list[NewEvent]:
-        """Take what is unwritten; the caller stores it, after `close` or inside `store`."""
+        """Take what is unwritten, once it is stored, or inside `store`."""
         events, self._pending = self._pending, []
         self._dirty.clear()
         self._urgent.clear()
@@ -137,12 +149,14 @@ class Writer:
     async def _append_once(self, events: Sequence[NewEvent]) -> bool:
         self._hold.check()
         try:
-            self._newest = await self._feed.append(
-                self._session, self.turn, self._hold.epoch, events
-            )
+            appended = await self._feed.append(self._session, self.turn, self._hold.epoch, events)
         except StoreDown as error:
             log.warning("turns.append_failed", turn=self.turn, error=str(error))
             return await self._took_effect()
+        self._newest = appended.number
+        if appended.stop:
+            # Whoever asked told us too; should that not arrive, the stop still takes effect here.
+            self._hold.interrupt(Interruption.STOP)
         return True
 
     async def _took_effect(self) -> bool:

@@ -93,6 +93,13 @@ class Database:
         except _FAILURES as error:
             raise _translated(error) from error
 
+    async def migrate(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` once, in one transaction that may rebuild tables others refer to."""
+        try:
+            return await self._backend.migrate(work)
+        except _FAILURES as error:
+            raise _translated(error) from error
+
     async def read(
         self,
         work: Callable[Concatenate[sa.Connection, P], T],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,11 +18,11 @@ from service.core.model import (
     SessionId,
     TurnId,
 )
-from service.core.states import DELIVERY_MOVES, DeliveryState
+from service.core.states import DELIVERY_MOVES, DeliveryState, TurnState
 from service.errors import Fenced
 from service.store.ids import new_id
 from service.store.sql import insert_new, now
-from service.store.tables import deliveries, delivery_parts
+from service.store.tables import deliveries, delivery_parts, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +159,41 @@ def hand_over(conn: sa.Connection, delivery: DeliveryId, epoch: int) -> None:
             epoch=deliveries.c.epoch + 1,
             attempt=deliveries.c.attempt - 1,
         )
+    )
+
+
+# A delivery whose turn waits is due when somebody makes it so.
+_SOME_DAY = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def park(conn: sa.Connection, delivery: DeliveryId, epoch: int, turn: TurnId) -> None:
+    """Put a delivery aside until its turn goes on, without spending the attempt."""
+    # Under the turn's lock: who lets it go on must find the delivery parked, or not yet.
+    state = conn.scalar(sa.select(turns.c.state).where(turns.c.id == turn).with_for_update())
+    waits = state == TurnState.WAITING.value
+    conn.execute(
+        deliveries.update()
+        .where(*_held(delivery, epoch))
+        .values(
+            state=DeliveryState.PENDING.value,
+            owner=None,
+            lease_until=None,
+            attempt=deliveries.c.attempt - 1,
+            due_at=_SOME_DAY if waits else now(),
+        )
+    )
+
+
+def go_on(conn: sa.Connection, turn: TurnId, *, at: datetime) -> None:
+    """Let the parked deliveries of a turn be due; the caller has locked the turn."""
+    conn.execute(
+        deliveries.update()
+        .where(
+            deliveries.c.turn_id == turn,
+            deliveries.c.state == DeliveryState.PENDING.value,
+            deliveries.c.due_at >= _SOME_DAY,
+        )
+        .values(due_at=at)
     )
 
 

@@ -100,6 +100,20 @@ def known(conn: sa.Connection, keys: Sequence[Key]) -> dict[Key, Known]:
     }
 
 
+def attribute(conn: sa.Connection, key: Key, turn: TurnId) -> None:
+    """Note that a ring of this transaction became part of a turn that was there before."""
+    channel, source, event_key = key
+    conn.execute(
+        inbox.update()
+        .where(
+            inbox.c.channel == channel,
+            inbox.c.source == source,
+            inbox.c.event_key == event_key,
+        )
+        .values(turn_id=turn)
+    )
+
+
 def forget(conn: sa.Connection, keys: Sequence[Key]) -> None:
     """Drop rows of this transaction whose rings were refused, so that a retry is new."""
     if keys:

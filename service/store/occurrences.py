@@ -1,8 +1,7 @@
-"""Tasks and their occurrences: one row per due instant, whatever becomes of it."""
+"""The due instants of tasks: one row each, whatever becomes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,16 +13,6 @@ from service.core.states import OCCURRENCE_MOVES, OccurrenceState
 from service.store.ids import new_id
 from service.store.sql import insert_new
 from service.store.tables import occurrences, tasks
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTask:
-    """What is known of a task beyond its definition."""
-
-    name: str
-    schedule: str
-    next_at: datetime | None
-    enabled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +29,6 @@ class Occurrence:
     session: SessionId | None
     created_at: datetime
     finished_at: datetime | None
-
-
-def stored_tasks(conn: sa.Connection) -> dict[str, StoredTask]:
-    """Every task by name."""
-    rows = conn.execute(sa.select(tasks).order_by(tasks.c.name))
-    return {row.name: StoredTask(row.name, row.schedule, row.next_at, row.enabled) for row in rows}
-
-
-def define(
-    conn: sa.Connection,
-    name: str,
-    *,
-    schedule: str,
-    next_at: datetime | None,
-    enabled: bool,
-) -> None:
-    """Store a task as the configuration has it now."""
-    values = {"schedule": schedule, "next_at": next_at, "enabled": enabled}
-    if conn.execute(tasks.update().where(tasks.c.name == name).values(**values)).rowcount == 0:
-        conn.execute(insert_new(conn, tasks), [{"name": name, **values}])
-
-
-def drop(conn: sa.Connection, names: Sequence[str]) -> None:
-    """Forget tasks the configuration does not name any more; their occurrences stay."""
-    if names:
-        conn.execute(tasks.delete().where(tasks.c.name.in_(names)))
-
-
-def advance(conn: sa.Connection, name: str, *, seen: datetime, next_at: datetime | None) -> bool:
-    """Move a task on from the instant `seen`; False when somebody else did."""
-    result = conn.execute(
-        tasks.update().where(tasks.c.name == name, tasks.c.next_at == seen).values(next_at=next_at)
-    )
-    return result.rowcount == 1
 
 
 def record(
@@ -181,6 +136,21 @@ def newest(conn: sa.Connection, task: str, *, limit: int) -> list[Occurrence]:
         .limit(limit)
     )
     return [_occurrence(row) for row in rows]
+
+
+def newest_of_each(conn: sa.Connection) -> dict[str, Occurrence]:
+    """The most recent occurrence of every task there is, by the task's name."""
+    one = occurrences.alias("one")
+    last = (
+        sa.select(one.c.id)
+        .where(one.c.task == tasks.c.name)
+        .order_by(one.c.scheduled_at.desc(), one.c.id.desc())
+        .limit(1)
+        .correlate(tasks)
+        .scalar_subquery()
+    )
+    rows = conn.execute(sa.select(occurrences).where(occurrences.c.id.in_(sa.select(last))))
+    return {row.task: _occurrence(row) for row in rows}
 
 
 def _occurrence(row: sa.Row[Any]) -> Occurrence:

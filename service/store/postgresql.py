@@ -66,6 +66,10 @@ class PostgresqlBackend:
         except _Stale as stale:
             raise StoreDown(f"the database cannot be reached: {stale.__cause__}") from stale
 
+    async def migrate(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in one transaction; here tables can be altered in place."""
+        return await self.write(work)
+
     async def _write(self, work: Callable[[sa.Connection], T]) -> T:
         committing = False
         try:

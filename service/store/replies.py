@@ -9,11 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.core.model import Reply, ReplyId, TurnId, Usage, VoiceId
+from service.core.model import Reply, ReplyId, SessionId, TurnId, Usage, VoiceId
 from service.core.states import ReplyState, ToolState
+from service.core.text import clean
 from service.ports import ToolCall, ToolResult
 from service.store.sql import insert_many, insert_new
-from service.store.tables import iterations, replies, tool_calls
+from service.store.tables import iterations, replies, tool_calls, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,16 @@ class StoredCall:
     ordinal: int
     state: ToolState
     result: str | None
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OpenCall:
+    """A call that got no result."""
+
+    iteration: int
+    ordinal: int
+    tool: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,8 @@ class StoredIteration:
     metadata: Mapping[str, Any]
     usage: Usage
     calls: tuple[StoredCall, ...]
+    added: tuple[str, ...] = ()
+    """What people said while it ran."""
 
 
 def begin(conn: sa.Connection, reply: Reply, *, at: datetime) -> Reply:
@@ -92,10 +105,9 @@ def add_iteration(
     reply: ReplyId,
     iteration: StoredIteration,
     *,
-    text: str,
     at: datetime,
 ) -> None:
-    """Store a boundary: a model response, its tool calls as running, the reply's text so far."""
+    """Store a boundary: a model response and its tool calls as they are before they run."""
     conn.execute(
         iterations.insert(),
         [
@@ -128,6 +140,10 @@ def add_iteration(
             for stored in iteration.calls
         ],
     )
+
+
+def set_text(conn: sa.Connection, reply: ReplyId, text: str) -> None:
+    """Store what a reply has said up to a boundary."""
     conn.execute(replies.update().where(replies.c.id == reply).values(text=text))
 
 
@@ -148,8 +164,58 @@ def finish_calls(
                 tool_calls.c.iteration == iteration,
                 tool_calls.c.ordinal == ordinal,
             )
-            .values(state=state.value, result=result.text, finished_at=at)
+            .values(state=state.value, result=clean(result.text), data=result.data, finished_at=at)
         )
+
+
+def set_calls(
+    conn: sa.Connection, reply: ReplyId, iteration: int, ordinals: Sequence[int], state: ToolState
+) -> None:
+    """Move calls that have no result yet to another state."""
+    conn.execute(
+        tool_calls.update()
+        .where(
+            tool_calls.c.reply_id == reply,
+            tool_calls.c.iteration == iteration,
+            tool_calls.c.ordinal.in_(list(ordinals)),
+        )
+        .values(state=state.value)
+    )
+
+
+def cancel_calls(conn: sa.Connection, reply: ReplyId, *, at: datetime) -> list[OpenCall]:
+    """Close the calls of a reply that have no result; return them in order."""
+    open_ = (ToolState.RUNNING.value, ToolState.WAITING.value)
+    rows = conn.execute(
+        tool_calls.update()
+        .where(tool_calls.c.reply_id == reply, tool_calls.c.state.in_(open_))
+        .values(state=ToolState.CANCELLED.value, finished_at=at)
+        .returning(tool_calls.c.iteration, tool_calls.c.ordinal, tool_calls.c.tool)
+    )
+    return sorted(OpenCall(row.iteration, row.ordinal, row.tool) for row in rows)
+
+
+def add_messages(conn: sa.Connection, reply: ReplyId, iteration: int, added: Sequence[str]) -> None:
+    """Note what people said while an iteration ran."""
+    conn.execute(
+        iterations.update()
+        .where(iterations.c.reply_id == reply, iterations.c.number == iteration)
+        .values(added=list(added))
+    )
+
+
+def iterations_in(conn: sa.Connection, session: SessionId, *, before: TurnId) -> int:
+    """How many model calls with tools a session's other turns have made."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(
+            iterations.join(replies, iterations.c.reply_id == replies.c.id).join(
+                turns, replies.c.turn_id == turns.c.id
+            )
+        )
+        .where(turns.c.session_id == session, turns.c.id != before)
+    )
+    return conn.scalar(query) or 0
 
 
 def iterations_of(conn: sa.Connection, reply: ReplyId) -> list[StoredIteration]:
@@ -161,7 +227,7 @@ def iterations_of(conn: sa.Connection, reply: ReplyId) -> list[StoredIteration]:
         .order_by(tool_calls.c.iteration, tool_calls.c.ordinal)
     ):
         call = ToolCall(row.call_id, row.tool, row.arguments)
-        stored = StoredCall(call, row.ordinal, ToolState(row.state), row.result)
+        stored = StoredCall(call, row.ordinal, ToolState(row.state), row.result, row.data)
         calls.setdefault(row.iteration, []).append(stored)
     rows = conn.execute(
         sa.select(iterations).where(iterations.c.reply_id == reply).order_by(iterations.c.number)
@@ -174,6 +240,7 @@ def iterations_of(conn: sa.Connection, reply: ReplyId) -> list[StoredIteration]:
             row.metadata,
             Usage(**row.usage),
             tuple(calls.get(row.number, ())),
+            tuple(row.added),
         )
         for row in rows
     ]

@@ -31,7 +31,7 @@ async def migrate(database: Database) -> str:
 
     Replicas that start together wait for each other. Raises SchemaTooNew.
     """
-    await database.write(_upgrade)
+    await database.migrate(_upgrade)
     return head()
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from service.core.model import (
     Address,
     Binding,
+    Busy,
     Channel,
     Message,
+    QuestionId,
     Role,
     SessionId,
     Source,
@@ -20,6 +23,7 @@ from service.core.model import (
     Voice,
     VoiceId,
 )
+from service.store import attachments
 from service.store.ids import new_id
 from service.store.sql import insert_fresh, insert_many
 from service.store.tables import messages, sessions, voices
@@ -38,6 +42,7 @@ class NewSession:
     title: str | None = None
     home: Address | None = None
     sticky: bool = False
+    busy: Busy = Busy.QUEUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,13 @@ class Session:
     last_event: int
     created_at: datetime
     active_at: datetime
+    busy: Busy = Busy.QUEUE
+    context_from: int = 0
+    """The model is told what came after the turn with this number."""
+    summary: str | None = None
+    """What the model is told of everything before."""
+    question: QuestionId | None = None
+    """The open question that the next message of its person answers."""
 
 
 def home_text(home: Address) -> str:
@@ -100,6 +112,7 @@ def _session_row(one: NewSession, at: datetime, last_event: int) -> dict[str, ob
         "owner": one.owner,
         "home": home_text(one.home) if one.home else None,
         "sticky": one.sticky,
+        "busy": one.busy.value,
         "last_event": last_event,
         "created_at": at,
         "active_at": at,
@@ -120,6 +133,19 @@ def _voice_row(one: NewSession, at: datetime) -> dict[str, object]:
         "tools": list(binding.tools),
         "created_at": at,
     }
+
+
+def touchable(
+    conn: sa.Connection, *, keys: set[str], ids: set[SessionId], interrupting: bool
+) -> list[SessionId]:
+    """Those sessions whose begun turn a message may answer or, if it wants to, interrupt."""
+    which = sa.or_(sessions.c.key.in_(list(keys)), sessions.c.id.in_(list(ids)))
+    query = sa.select(sessions.c.id).where(which)
+    if not interrupting:
+        query = query.where(
+            sa.or_(sessions.c.question_id.is_not(None), sessions.c.busy == Busy.INTERRUPT.value)
+        )
+    return [SessionId(row.id) for row in conn.execute(query)]
 
 
 def lock_keys(conn: sa.Connection, keys: Iterable[str]) -> dict[str, Session]:
@@ -190,6 +216,38 @@ def newest(
     return [_session(row) for row in conn.execute(query)]
 
 
+def with_voices(conn: sa.Connection, session: SessionId) -> tuple[Session, list[Voice]]:
+    """A session that exists, and its voices in their order."""
+    rows = conn.execute(
+        sa.select(
+            sessions,
+            voices.c.id.label("voice_id"),
+            voices.c.name,
+            voices.c.agent.label("voice_agent"),
+            voices.c.provider,
+            voices.c.model,
+            voices.c.prompt,
+            voices.c.tools,
+        )
+        .join(voices, voices.c.session_id == sessions.c.id)
+        .where(sessions.c.id == session)
+        .order_by(voices.c.position)
+    ).all()
+    found = [
+        Voice(
+            VoiceId(row.voice_id),
+            row.name,
+            row.voice_agent,
+            row.provider,
+            row.model,
+            row.prompt,
+            tuple(row.tools),
+        )
+        for row in rows
+    ]
+    return _session(rows[0]), found
+
+
 def voices_of(conn: sa.Connection, session: SessionId) -> list[Voice]:
     """The voices of a session in their order."""
     rows = conn.execute(
@@ -209,20 +267,83 @@ def voices_of(conn: sa.Connection, session: SessionId) -> list[Voice]:
     ]
 
 
-def conversation(
-    conn: sa.Connection, session: SessionId, *, up_to_turn: int, limit: int
-) -> list[Message]:
-    """The newest `limit` messages of the turns up to number `up_to_turn`, oldest first.
+# The first page holds most conversations; a longer one is read in larger steps.
+_FIRST_PAGE, _LARGEST_PAGE = 40, 640
 
-    Messages stand with their turn: what arrived while a turn ran comes after its answer.
+
+def conversation(
+    conn: sa.Connection,
+    session: SessionId,
+    *,
+    turn: int,
+    after_turn: int = 0,
+    characters: int,
+) -> list[Message]:
+    """The newest messages up to those the turn with number `turn` began with, oldest first.
+
+    Messages stand with their turn: what arrived while a turn ran comes after its answer. What
+    was said while `turn` itself ran is left out. Reads no further than to the message with which
+    `characters` are exceeded, or to the turn with number `after_turn`.
     """
-    rows = conn.execute(
-        sa.select(messages)
-        .where(messages.c.session_id == session, messages.c.turn_number <= up_to_turn)
-        .order_by(messages.c.turn_number.desc(), messages.c.number.desc())
-        .limit(limit)
+    found: list[Message] = []
+    place: tuple[int, int] | None = None
+    page = _FIRST_PAGE
+    while True:
+        query = _older(session, turn, after_turn, place).limit(page)
+        rows = conn.execute(query).all()
+        for row in rows:
+            found.append(_message(row))
+            characters -= len(row.text)
+            if characters < 0:
+                return with_files(conn, session, found[::-1])
+        if len(rows) < page:
+            return with_files(conn, session, found[::-1])
+        place = (rows[-1].turn_number, rows[-1].number)
+        page = min(page * 4, _LARGEST_PAGE)
+
+
+def _older(
+    session: SessionId, turn: int, after_turn: int, place: tuple[int, int] | None
+) -> sa.Select[Any]:
+    query = sa.select(messages).where(
+        messages.c.session_id == session,
+        messages.c.turn_number <= turn,
+        messages.c.turn_number > after_turn,
+        sa.or_(messages.c.turn_number < turn, messages.c.number < turn),
+        messages.c.role != Role.SYSTEM.value,
     )
-    return [_message(row) for row in reversed(rows.all())]
+    if place is not None:
+        earlier = sa.tuple_(messages.c.turn_number, messages.c.number)
+        query = query.where(earlier < sa.tuple_(*place))
+    return query.order_by(messages.c.turn_number.desc(), messages.c.number.desc())
+
+
+def begin_context(
+    conn: sa.Connection, session: SessionId, *, after_turn: int, summary: str | None
+) -> None:
+    """Let what the model is told begin after a turn, with a summary of what was before."""
+    conn.execute(
+        sessions.update()
+        .where(sessions.c.id == session)
+        .values(context_from=after_turn, summary=summary)
+    )
+
+
+def adopt_messages(
+    conn: sa.Connection, session: SessionId, joined: Sequence[TurnId], *, turn_number: int
+) -> list[Message]:
+    """Let the messages of turns that joined another stand with that one; return them in order."""
+    rows = conn.execute(
+        messages.update()
+        .where(messages.c.session_id == session, messages.c.turn_id.in_(list(joined)))
+        .values(turn_number=turn_number)
+        .returning(*messages.c)
+    )
+    return sorted((_message(row) for row in rows), key=_message_number)
+
+
+def _message_number(message: Message) -> int:
+    return message.number
 
 
 def history(conn: sa.Connection, session: SessionId, *, after: int, limit: int) -> list[Message]:
@@ -233,7 +354,15 @@ def history(conn: sa.Connection, session: SessionId, *, after: int, limit: int) 
         .order_by(messages.c.number)
         .limit(limit)
     )
-    return [_message(row) for row in rows]
+    return with_files(conn, session, [_message(row) for row in rows])
+
+
+def with_files(conn: sa.Connection, session: SessionId, found: Sequence[Message]) -> list[Message]:
+    """The same messages with the files that came with them."""
+    files = attachments.of_messages(conn, session, [one.number for one in found])
+    return [
+        replace(one, attachments=files[one.number]) if one.number in files else one for one in found
+    ]
 
 
 def add_message(
@@ -286,4 +415,8 @@ def _session(row: sa.Row[tuple[object, ...]]) -> Session:
         last_event=row.last_event,
         created_at=row.created_at,
         active_at=row.active_at,
+        busy=Busy(row.busy),
+        context_from=row.context_from,
+        summary=row.summary,
+        question=QuestionId(row.question_id) if row.question_id else None,
     )

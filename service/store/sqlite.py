@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import structlog
 
-from service.errors import DatabaseBusy, StoreDown
+from service.errors import DatabaseBusy, StoreDown, StoreError
 
 T = TypeVar("T")
 
@@ -87,6 +87,11 @@ class SqliteBackend:
         async with self._writing:
             return await self._in_writer(partial(self._transaction, work))
 
+    async def migrate(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in one transaction that may rebuild tables others refer to."""
+        async with self._writing:
+            return await self._in_writer(partial(self._rebuilding, work))
+
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` on a snapshot."""
         self._require_open()
@@ -125,6 +130,21 @@ class SqliteBackend:
         with conn.begin():
             return work(conn)
 
+    def _rebuilding(self, work: Callable[[sa.Connection], T]) -> T:
+        # With references on, dropping the old form of a table takes the rows that refer to it
+        # along. The switch does nothing inside a transaction.
+        conn = self._opened()
+        _switch_references(conn, "OFF")
+        try:
+            with conn.begin():
+                result = work(conn)
+                broken = conn.exec_driver_sql("PRAGMA foreign_key_check").first()
+                if broken is not None:
+                    raise StoreError(f"the migration broke references of {broken[0]}")
+                return result
+        finally:
+            _switch_references(conn, "ON")
+
     def _snapshot(self, work: Callable[[sa.Connection], T]) -> T:
         with self._readers.connect() as conn:
             return work(conn)
@@ -150,6 +170,8 @@ class SqliteBackend:
                 f"{self._path} is in use by another Ringback process; stop that one, "
                 "or use PostgreSQL to run several"
             ) from None
+        # Conversations are nobody else's business; what SQLite puts beside it has the same mode.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         # What an earlier holder said about itself is over.
         os.ftruncate(self._lock_file, 0)
 
@@ -164,6 +186,12 @@ class SqliteSteps:
     async def step(self, work: Callable[[sa.Connection], T]) -> T:
         """Run one step."""
         return await self._backend.in_writer(partial(work, self._conn))
+
+
+def _switch_references(conn: sa.Connection, to: str) -> None:
+    cursor = conn.connection.cursor()
+    cursor.execute(f"PRAGMA foreign_keys={to}")
+    cursor.close()
 
 
 def _threads() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:

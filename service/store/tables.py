@@ -6,10 +6,12 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from service.core.model import Ended, Origin, QuestionKind, TurnKind
 from service.core.states import (
     DeliveryState,
     InboxState,
     OccurrenceState,
+    QuestionState,
     ReplyState,
     ToolState,
     TurnState,
@@ -60,6 +62,12 @@ sessions = sa.Table(
     sa.Column("archived_at", Instant),
     sa.Column("completion", sa.Text, nullable=False, server_default="open"),
     sa.Column("busy", sa.Text, nullable=False, server_default="queue"),
+    # What the model is told begins after the turn with this number, with the summary of what was
+    # before it.
+    sa.Column("context_from", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("summary", sa.Text),
+    # The open question that the next message of its person answers.
+    sa.Column("question_id", Id),
     # The number of the newest event; taken and advanced by whoever appends, under this row's lock.
     sa.Column("last_event", sa.BigInteger, nullable=False),
     # Events up to this number are gone.
@@ -120,6 +128,7 @@ turns = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False, server_default="message"),
+    sa.Column("origin", sa.Text, nullable=False, server_default="event"),
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("trigger_name", sa.Text, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
@@ -136,6 +145,11 @@ turns = sa.Table(
     sa.Column("due_at", Instant, nullable=False),
     sa.Column("stop_requested_at", Instant),
     sa.Column("stop_by", sa.Text),
+    sa.Column("interrupt_requested_at", Instant),
+    sa.Column("interrupt_by", sa.Text),
+    # The running turn that took its message up; that one's reply answers both.
+    sa.Column("joined_id", Id),
+    sa.Column("ended", sa.Text),
     sa.Column("error", sa.Text),
     sa.Column("processing_ms", sa.BigInteger, nullable=False),
     sa.Column("usage", Json),
@@ -144,7 +158,9 @@ turns = sa.Table(
     sa.Column("finished_at", Instant),
     sa.UniqueConstraint("session_id", "number"),
     _states("state", TurnState),
-    sa.CheckConstraint("kind IN ('message', 'render')", name="kind"),
+    _states("kind", TurnKind),
+    _states("origin", Origin),
+    _states("ended", Ended),
     sa.Index(
         "uq_turns_running",
         "session_id",
@@ -200,6 +216,8 @@ iterations = sa.Table(
     # What the adapter wants back with the next request.
     sa.Column("metadata", Json, nullable=False),
     sa.Column("usage", Json, nullable=False),
+    # What people said while it ran.
+    sa.Column("added", Json, nullable=False, server_default="[]"),
     sa.Column("created_at", Instant, nullable=False),
     sa.PrimaryKeyConstraint("reply_id", "number"),
 )
@@ -216,10 +234,125 @@ tool_calls = sa.Table(
     sa.Column("arguments", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("result", sa.Text),
+    # The result as JSON, when the tool gave more than words.
+    sa.Column("data", Json),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
     sa.PrimaryKeyConstraint("reply_id", "iteration", "ordinal"),
     _states("state", ToolState),
+)
+
+questions = sa.Table(
+    "questions",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _session(),
+    sa.Column("turn_id", Id, sa.ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("reply_id", Id, nullable=False),
+    sa.Column("iteration", sa.Integer, nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("choices", Json, nullable=False),
+    sa.Column("tool", sa.Text),
+    # Exactly what will run when it is approved.
+    sa.Column("arguments", sa.Text),
+    sa.Column("asked_of", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("answer", sa.Text),
+    sa.Column("answered_by", sa.Text),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("closed_at", Instant),
+    sa.UniqueConstraint("reply_id", "iteration", "ordinal"),
+    _states("kind", QuestionKind),
+    _states("state", QuestionState),
+    sa.Index(
+        "ix_questions_open",
+        "turn_id",
+        postgresql_where=sa.text("state = 'open'"),
+        sqlite_where=sa.text("state = 'open'"),
+    ),
+    sa.Index(
+        "ix_questions_expiring",
+        "expires_at",
+        postgresql_where=sa.text("state = 'open'"),
+        sqlite_where=sa.text("state = 'open'"),
+    ),
+)
+
+# What a session remembers between its turns; written in the transactions of its turns.
+session_state = sa.Table(
+    "session_state",
+    metadata,
+    _session(),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("value", Json, nullable=False),
+    sa.Column("updated_at", Instant, nullable=False),
+    sa.PrimaryKeyConstraint("session_id", "kind", "name"),
+    sa.CheckConstraint("kind IN ('state', 'knob')", name="kind"),
+)
+
+# Bytes of attachments, each content once.
+blobs = sa.Table(
+    "blobs",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+attachments = sa.Table(
+    "attachments",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _session(),
+    sa.Column("message_number", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    # Null while the bytes are still where the channel keeps them, under `remote`.
+    sa.Column("digest", sa.LargeBinary),
+    sa.Column("remote", sa.Text),
+    # Why the bytes could not be had.
+    sa.Column("problem", sa.Text),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.UniqueConstraint("session_id", "message_number", "position"),
+    sa.Index("ix_attachments_digest", "digest"),
+)
+
+# What agents took, by day. Split into slots so that turns that end together seldom wait for each
+# other; the sum counts.
+spending = sa.Table(
+    "spending",
+    metadata,
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("agent", sa.Text, nullable=False),
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("turns", sa.BigInteger, nullable=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_micros", sa.BigInteger, nullable=False),
+    sa.Column("processing_ms", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("day", "agent", "slot"),
+)
+
+# Who did, or tried to do, what to somebody's session.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("principal", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    # No reference: it outlives what it tells of.
+    sa.Column("session_id", Id),
+    sa.Column("allowed", sa.Boolean, nullable=False),
+    sa.Column("detail", Json, nullable=False),
+    sa.Index("ix_audit_at", "at"),
 )
 
 events = sa.Table(
@@ -260,7 +393,12 @@ tasks = sa.Table(
     # Schedule and zone as they were when next_at was computed; another one recomputes it.
     sa.Column("schedule", sa.Text, nullable=False),
     sa.Column("next_at", Instant),
+    # Switched while the service runs; a task that the configuration disables stays so.
     sa.Column("enabled", sa.Boolean, nullable=False),
+    # Of a task that was made while the service ran; null for one of the configuration.
+    sa.Column("definition", Json),
+    sa.Column("made_by", sa.Text),
+    sa.Column("made_in", Id),
 )
 
 occurrences = sa.Table(

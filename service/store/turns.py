@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,11 +11,15 @@ import sqlalchemy as sa
 
 from service.core.model import (
     Address,
+    Busy,
     Channel,
+    Ended,
     OccurrenceId,
+    Origin,
     SessionId,
     Turn,
     TurnId,
+    TurnKind,
     Usage,
 )
 from service.core.states import TURN_ACTIVE, TURN_MOVES, TurnState
@@ -41,6 +45,7 @@ def claim(conn: sa.Connection, *, owner: str, lease: timedelta, limit: int) -> l
         .where(
             turn.c.state == TurnState.QUEUED.value,
             turn.c.due_at <= now(),
+            turn.c.joined_id.is_(None),
             ~sa.exists().where(
                 older.c.session_id == turn.c.session_id,
                 older.c.number < turn.c.number,
@@ -67,32 +72,38 @@ def claim(conn: sa.Connection, *, owner: str, lease: timedelta, limit: int) -> l
     return [_turn(row) for row in rows]
 
 
-def fence(conn: sa.Connection, turn: TurnId, epoch: int) -> bool:
-    """Lock a turn that is still ours and say whether a stop was asked for. Raises Fenced."""
-    return fence_many(conn, {turn: epoch}, strict=True)[turn]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What people asked of a running turn."""
+
+    stop: bool
+    interrupted_by: str | None
 
 
-def fence_many(
-    conn: sa.Connection, epochs: dict[TurnId, int], *, strict: bool = False
-) -> dict[TurnId, bool]:
-    """Lock those turns that still have this epoch, in id order; stop requests by turn.
+def fence(conn: sa.Connection, turn: TurnId, epoch: int) -> Asked:
+    """Lock a turn that is still ours and say what was asked of it. Raises Fenced."""
+    held = fence_many(conn, {turn: epoch})
+    if turn not in held:
+        raise Fenced("the turn has another holder")
+    return held[turn]
 
-    Turns with another holder are missing from the answer; with `strict` they raise Fenced.
+
+def fence_many(conn: sa.Connection, epochs: dict[TurnId, int]) -> dict[TurnId, Asked]:
+    """Lock those turns that still have this epoch, in id order; what was asked of each.
+
+    Turns with another holder are missing from the answer.
     """
     rows = conn.execute(
-        sa.select(turns.c.id, turns.c.epoch, turns.c.stop_requested_at)
+        sa.select(turns.c.id, turns.c.epoch, turns.c.stop_requested_at, turns.c.interrupt_by)
         .where(turns.c.id.in_(list(epochs)), turns.c.state == TurnState.RUNNING.value)
         .order_by(turns.c.id)
         .with_for_update()
     )
-    held = {
-        TurnId(row.id): row.stop_requested_at is not None
+    return {
+        TurnId(row.id): Asked(row.stop_requested_at is not None, row.interrupt_by)
         for row in rows
         if row.epoch == epochs[TurnId(row.id)]
     }
-    if strict and len(held) < len(epochs):
-        raise Fenced("the turn has another holder")
-    return held
 
 
 def renew(conn: sa.Connection, held: dict[TurnId, int], *, lease: timedelta) -> dict[TurnId, bool]:
@@ -111,14 +122,183 @@ def renew(conn: sa.Connection, held: dict[TurnId, int], *, lease: timedelta) -> 
     return {TurnId(row.id): row.stop_requested_at is not None for row in rows}
 
 
-def move(conn: sa.Connection, turn: TurnId, *, to: TurnState, **values: object) -> None:
-    """Move a turn that this transaction has fenced out of `running`."""
-    _check(TurnState.RUNNING, to)
-    conn.execute(
+_BEGUN = (TurnState.RUNNING, TurnState.WAITING)
+
+
+def move(conn: sa.Connection, turn: TurnId, *, to: TurnState, **values: object) -> bool:
+    """Move a turn that this transaction has locked; False when that is no legal move."""
+    legal = [state.value for state in TurnState if to in TURN_MOVES[state]]
+    result = conn.execute(
         turns.update()
-        .where(turns.c.id == turn, turns.c.state == TurnState.RUNNING.value)
+        .where(turns.c.id == turn, turns.c.state.in_(legal))
         .values(state=to.value, owner=None, lease_until=None, **values)
     )
+    return result.rowcount == 1
+
+
+def wait(conn: sa.Connection, turn: TurnId, *, processing: timedelta, usage: Usage) -> None:
+    """Let a turn that this transaction has fenced wait for a person; no worker has it then."""
+    move(
+        conn,
+        turn,
+        to=TurnState.WAITING,
+        processing_ms=_milliseconds(processing),
+        usage=asdict(usage),
+        epoch=turns.c.epoch + 1,
+    )
+
+
+def go_on(conn: sa.Connection, turn: TurnId, *, at: datetime) -> bool:
+    """Queue a turn that waited; its attempts are counted anew. False when it does not wait."""
+    result = conn.execute(
+        turns.update()
+        .where(turns.c.id == turn, turns.c.state == TurnState.WAITING.value)
+        .values(state=TurnState.QUEUED.value, attempt=0, due_at=at)
+    )
+    return result.rowcount == 1
+
+
+def join(conn: sa.Connection, running: Turn) -> list[Turn]:
+    """Let queued messages that are meant to steer join the running turn of their session.
+
+    The turn's reply answers them along with its own; they end when it does. Words of somebody who
+    may do less than the turn wait for a turn of their own: here they would borrow its rights.
+    """
+    rows = conn.execute(
+        turns.update()
+        .where(
+            turns.c.session_id == running.session,
+            turns.c.state == TurnState.QUEUED.value,
+            turns.c.busy == Busy.STEER.value,
+            turns.c.kind == TurnKind.MESSAGE.value,
+            turns.c.origin.in_((running.origin.value, Origin.PERSON.value)),
+            turns.c.number > running.number,
+            turns.c.joined_id.is_(None),
+        )
+        .values(joined_id=running.id)
+        .returning(*turns.c)
+    )
+    return sorted((_turn(row) for row in rows), key=_number)
+
+
+def end_joined(
+    conn: sa.Connection,
+    turn: TurnId,
+    *,
+    state: TurnState,
+    error: str | None,
+    ended: Ended | None,
+    at: datetime,
+) -> list[Turn]:
+    """End the turns whose messages steered this one the way it ends."""
+    _check(TurnState.QUEUED, state)
+    rows = conn.execute(
+        turns.update()
+        .where(turns.c.joined_id == turn, turns.c.state == TurnState.QUEUED.value)
+        .values(
+            state=state.value,
+            error=error,
+            ended=ended.value if ended else None,
+            started_at=sa.func.coalesce(turns.c.started_at, at),
+            finished_at=at,
+        )
+        .returning(*turns.c)
+    )
+    return sorted((_turn(row) for row in rows), key=_number)
+
+
+def request_interrupt(conn: sa.Connection, turn: TurnId, *, by: str, at: datetime) -> bool:
+    """Ask a begun turn to pause at its next boundary; False when it was asked before."""
+    result = conn.execute(
+        turns.update()
+        .where(
+            turns.c.id == turn,
+            turns.c.state.in_([state.value for state in _BEGUN]),
+            turns.c.interrupt_requested_at.is_(None),
+        )
+        .values(interrupt_requested_at=at, interrupt_by=by)
+    )
+    return result.rowcount == 1
+
+
+def insert_compaction(
+    conn: sa.Connection,
+    turn: TurnId,
+    session: SessionId,
+    *,
+    number: int,
+    author: str,
+    at: datetime,
+) -> None:
+    """Queue a turn that sums a session up and answers nobody."""
+    conn.execute(
+        turns.insert().values(
+            id=turn,
+            session_id=session,
+            number=number,
+            state=TurnState.QUEUED.value,
+            kind=TurnKind.COMPACT.value,
+            origin=Origin.SCHEDULE.value,
+            channel=Channel.CONSOLE.value,
+            trigger_name=author,
+            author=author,
+            answer_to=[],
+            attempt=0,
+            epoch=0,
+            due_at=at,
+            processing_ms=0,
+            created_at=at,
+        )
+    )
+
+
+def begun(conn: sa.Connection, session: SessionId) -> Turn | None:
+    """Lock the turn of a session that runs or waits."""
+    row = conn.execute(
+        sa.select(turns)
+        .where(
+            turns.c.session_id == session,
+            turns.c.state.in_([state.value for state in _BEGUN]),
+        )
+        .with_for_update()
+    ).first()
+    return _turn(row) if row else None
+
+
+def is_followed(conn: sa.Connection, turn: Turn) -> bool:
+    """Whether another message of the session waits already."""
+    query = sa.select(turns.c.id).where(
+        turns.c.session_id == turn.session,
+        turns.c.number > turn.number,
+        turns.c.state == TurnState.QUEUED.value,
+        turns.c.joined_id.is_(None),
+        turns.c.kind == TurnKind.MESSAGE.value,
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def lock_begun(conn: sa.Connection, sessions: Sequence[SessionId]) -> dict[SessionId, Turn]:
+    """Lock the turns of these sessions that run or wait, in id order."""
+    rows = conn.execute(
+        sa.select(turns)
+        .where(
+            turns.c.session_id.in_(list(sessions)),
+            turns.c.state.in_([state.value for state in _BEGUN]),
+        )
+        .order_by(turns.c.id)
+        .with_for_update()
+    )
+    return {SessionId(row.session_id): _turn(row) for row in rows}
+
+
+def lock(conn: sa.Connection, turn: TurnId) -> Turn | None:
+    """Lock one turn, whatever its state."""
+    row = conn.execute(sa.select(turns).where(turns.c.id == turn).with_for_update()).first()
+    return _turn(row) if row else None
+
+
+def _number(turn: Turn) -> int:
+    return turn.number
 
 
 def finish(
@@ -127,16 +307,18 @@ def finish(
     *,
     state: TurnState,
     error: str | None,
+    ended: Ended | None,
     processing: timedelta,
     usage: Usage,
     at: datetime,
 ) -> None:
-    """End a turn that this transaction has fenced."""
+    """End a turn that this transaction has locked."""
     move(
         conn,
         turn,
         to=state,
         error=error,
+        ended=ended.value if ended else None,
         processing_ms=_milliseconds(processing),
         usage=asdict(usage),
         finished_at=at,
@@ -189,30 +371,11 @@ def put_back(conn: sa.Connection, turn: TurnId) -> None:
     move(conn, turn, to=TurnState.QUEUED, epoch=turns.c.epoch + 1)
 
 
-def stop_queued(conn: sa.Connection, turn: TurnId, *, by: str, at: datetime) -> bool:
-    """Stop a turn that nobody has begun; False when somebody has."""
-    _check(TurnState.QUEUED, TurnState.STOPPED)
-    result = conn.execute(
-        turns.update()
-        .where(turns.c.id == turn, turns.c.state == TurnState.QUEUED.value)
-        .values(
-            state=TurnState.STOPPED.value,
-            stop_by=by,
-            stop_requested_at=at,
-            finished_at=at,
-        )
-    )
-    return result.rowcount == 1
-
-
 def request_stop(conn: sa.Connection, turn: TurnId, *, by: str, at: datetime) -> bool:
-    """Ask the holder of a running turn to stop; False when it is not running."""
+    """Note who wants an unfinished turn stopped; its holder, if any, finds it there."""
     result = conn.execute(
         turns.update()
-        .where(
-            turns.c.id == turn,
-            turns.c.state.in_((TurnState.RUNNING.value, TurnState.WAITING.value)),
-        )
+        .where(turns.c.id == turn, turns.c.state.in_(_ACTIVE))
         .values(
             stop_requested_at=sa.func.coalesce(turns.c.stop_requested_at, at),
             stop_by=sa.func.coalesce(turns.c.stop_by, by),
@@ -314,4 +477,10 @@ def _turn(row: sa.Row[Any]) -> Turn:
         processing=timedelta(milliseconds=row.processing_ms),
         usage=_usage(row.usage),
         stop_requested=row.stop_requested_at is not None,
+        kind=TurnKind(row.kind),
+        origin=Origin(row.origin),
+        busy=Busy(row.busy),
+        interrupted_by=row.interrupt_by,
+        joined=TurnId(row.joined_id) if row.joined_id else None,
+        ended=Ended(row.ended) if row.ended else None,
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
-import openai
+import httpx2
 
+from service.agents.anthropic import MessagesProvider
 from service.agents.compatible import CompatibleProvider
+from service.agents.direct import DirectProvider
+from service.agents.google import GeminiProvider
 from service.agents.offline import OfflineModel
 from service.config import Provider, Secret
 from service.errors import ProviderBusy, ProviderError, ProviderGone, ProviderRefused
@@ -22,23 +26,39 @@ from service.ports import (
     ToolResult,
     ToolSpec,
 )
-from tests.openai_server import (
+from tests.openai_server import OpenAIServer
+from tests.providers.anthropic_server import AnthropicServer
+from tests.providers.google_server import GoogleServer
+from tests.providers.responses_server import ResponsesServer
+from tests.providers.server import (
     KEY,
-    MODEL,
+    Answer,
     Body,
+    Call,
     Cut,
     Hang,
-    OpenAIServer,
+    ProviderServer,
     Refusal,
     Script,
     Stream,
-    answer,
-    call,
-    end,
-    words,
 )
 
 DICE = ToolSpec("dice", "Roll a dice.", {"type": "object", "properties": {}})
+
+SERVERS: Mapping[str, Callable[[], ProviderServer]] = {
+    "openai": OpenAIServer,
+    "openrouter": partial(OpenAIServer, "openrouter"),
+    "ollama": partial(OpenAIServer, "ollama"),
+    "responses": ResponsesServer,
+    "anthropic": AnthropicServer,
+    "google": GoogleServer,
+}
+"""Who speaks as the providers of each kind do; responses are the other API of OpenAI."""
+
+_OPENED: Mapping[str, Callable[..., DirectProvider]] = {
+    "anthropic": MessagesProvider,
+    "google": GeminiProvider,
+}
 
 
 class Subject(Protocol):
@@ -85,23 +105,23 @@ class OfflineSubject:
         return said("fail midway")
 
 
-class CompatibleSubject:
-    """A model behind the local server, which is told by scripts."""
+class ServerSubject:
+    """A model behind a local server, which is told by scripts."""
 
-    def __init__(self, server: OpenAIServer, provider: CompatibleProvider) -> None:
+    def __init__(self, server: ProviderServer, provider: DirectProvider) -> None:
         self._server = server
-        self.model: Model = provider.model(MODEL)
+        self.model: Model = provider.model(server.model)
 
     def greeting(self) -> Prompt:
-        self._server.play(_echo)
+        self._server.play(self._echo)
         return said("Hello there")
 
     def rolling(self) -> Prompt:
-        self._server.play(_roll)
+        self._server.play(self._roll)
         return said("Please roll a dice", tools=True)
 
     def lasting(self) -> Prompt:
-        self._server.play([*words("Well"), Hang()])
+        self._server.play([*self._begun(), Hang()])
         return said("Hello there")
 
     def failing(self, error: type[ProviderError]) -> Prompt:
@@ -109,8 +129,29 @@ class CompatibleSubject:
         return said("Hello there")
 
     def breaking_off(self) -> Prompt:
-        self._server.play([*words("Well", " then"), Cut()])
+        self._server.play([*self._begun(), Cut()])
         return said("Hello there")
+
+    def _begun(self) -> Stream:
+        """An answer as far as its first words."""
+        events = self._server.tell(Answer(("Well",)))
+        words = next(n for n, event in enumerate(events) if b"Well" in event)
+        return events[: words + 1]
+
+    def _echo(self, body: Body) -> Stream:
+        """Quote the newest message and count the earlier ones of the person."""
+        lines = self._server.lines(body)
+        people = [str(text) for who, what, text in lines if (who, what) == ("user", "text")]
+        earlier = f". You wrote {len(people) - 1} times before."
+        return self._server.tell(Answer(("You said: ", people[-1], earlier)))
+
+    def _roll(self, body: Body) -> Stream:
+        """Call the dice once, then tell what it showed."""
+        _, what, newest = self._server.lines(body)[-1]
+        if what != "result":
+            return self._server.tell(Answer(("Let me see.",), calls=(Call("a", "dice"),)))
+        assert isinstance(newest, tuple)
+        return self._server.tell(Answer(("It shows ", newest[1], ".")))
 
 
 FAILURES: Mapping[type[ProviderError], Script] = {
@@ -135,26 +176,17 @@ def rolled(call: ToolCall, *, result: str) -> Step:
     return Step("", (call,), (ToolResult(call.id, call.tool, result),))
 
 
-def provider(kind: str, url: str, *, patience: float | None = None) -> CompatibleProvider:
+def provider(
+    kind: str, url: str, *, patience: float | None = None, key: str = KEY
+) -> DirectProvider:
     """A provider of one kind at the local server."""
-    settings = Provider.model_validate({"kind": kind, "base_url": url, "api_key": Secret(KEY)})
-    return CompatibleProvider("acme", settings, timeout=openai.Timeout(patience))
+    settings = {"kind": kind, "base_url": url, "api_key": Secret(key)}
+    if kind == "responses":
+        settings |= {"kind": "openai", "api": "responses"}
+    made = _OPENED.get(kind, CompatibleProvider)
+    return made("acme", Provider.model_validate(settings), timeout=httpx2.Timeout(patience))
 
 
 async def events(model: Model, prompt: Prompt) -> list[ModelEvent]:
     """Everything of one stream."""
     return [event async for event in model.stream(prompt)]
-
-
-def _echo(body: Body) -> Stream:
-    """Quote the newest message and count the earlier ones of the person."""
-    people = [one["content"] for one in body["messages"] if one["role"] == "user"]
-    return answer("You said: ", people[-1], f". You wrote {len(people) - 1} times before.")
-
-
-def _roll(body: Body) -> Stream:
-    """Call the dice once, then tell what it showed."""
-    newest = body["messages"][-1]
-    if newest["role"] == "tool":
-        return answer("It shows ", newest["content"], ".")
-    return [*words("Let me see."), *call("dice", "{", "}"), *end("tool_calls")]

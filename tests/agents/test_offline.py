@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
 
-from service.agents import tools
+from service.agents import http_get, notes, tools
 from service.agents.offline import OfflineModel
+from service.egress import Egress
+from service.engine.questions import PROMPT_USER
 from service.errors import ProviderError
 from service.ports import (
     Finished,
@@ -25,7 +27,12 @@ from service.ports import (
 from tests.agents.subjects import events, rolled, said
 
 NOON = datetime(2030, 1, 2, 12, 30, tzinfo=UTC)
-EVERY_TOOL = [tool.spec for tool in tools.BUILT_IN.values()]
+EVERY_TOOL = [
+    *(tool.spec for tool in tools.BUILT_IN.values()),
+    *(tool.spec for tool in notes.TOOLS),
+    http_get.http_get(Egress()).spec,
+    PROMPT_USER,
+]
 
 
 class Noon:
@@ -119,6 +126,37 @@ async def test_it_thinks_aloud_when_asked() -> None:
         ("the time in Europe/Berlin", [("clock", '{"zone": "Europe/Berlin"}')]),
         ("the time in Atlantis", [("clock", '{"zone": "Atlantis"}')]),
         ("the last time in the morning", []),
+        ("remember buy milk", [("remember", '{"text": "buy milk"}')]),
+        ("Please remember: é, 4 dice\nand more", [("remember", '{"text": "é, 4 dice"}')]),
+        ("Do you remember me?", []),
+        ("remember", []),
+        ("Fetch https://example.org/a?b now", [("http_get", '{"url": "https://example.org/a?b"}')]),
+        ("ask me", [("prompt_user", '{"question": "What do you want to tell me?"}')]),
+        (
+            "Ask me to choose red, white or green tea.",
+            [
+                (
+                    "prompt_user",
+                    '{"question": "Which one do you choose?", '
+                    '"choices": ["red", "white", "green tea"]}',
+                )
+            ],
+        ),
+        (
+            "ask me: choose a or b, please",
+            [
+                (
+                    "prompt_user",
+                    '{"question": "Which one do you choose?", "choices": ["a", "b", "please"]}',
+                )
+            ],
+        ),
+        ('call forget {"number": 1} now', [("forget", '{"number": 1}')]),
+        ('Please call dice {"sides": {"a": "}"}}', [("dice", '{"sides": {"a": "}"}}')]),
+        ("call dice {not json ", [("dice", "{not json")]),
+        ('call remember {"text": "roll a dice"}', [("remember", '{"text": "roll a dice"}')]),
+        ("call clock", [("clock", "{}")]),
+        ("call me later", []),
         ("Hello", []),
     ],
 )
@@ -159,6 +197,32 @@ async def test_it_tells_which_tools_failed() -> None:
     assert _text(await events(OfflineModel(Noon()), prompt)) == (
         "The tool says **4**. It failed: **broken**"
     )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["remember the milk", "ask me", "ask me to choose a or b", "fetch https://a", "call it {}"],
+)
+async def test_without_the_tool_it_answers_in_words(asked: str) -> None:
+    """An agent has only the tools it was given."""
+    assert f"> {asked}" in await _answer(asked)
+
+
+async def test_it_tells_what_people_added_meanwhile() -> None:
+    """After what the tools said, which came first."""
+    step = replace(rolled(ToolCall("a", "dice", "{}"), result="4"), added=("Hurry", "up"))
+    prompt = Prompt("", [Said("user", "Roll a dice")], steps=[step], tools=EVERY_TOOL)
+
+    assert _text(await events(OfflineModel(Noon()), prompt)) == (
+        "The tool says **4**. Meanwhile you said: **Hurry**. Meanwhile you said: **up**."
+    )
+
+
+async def test_a_step_without_anything_is_answered() -> None:
+    """A provider never says nothing."""
+    prompt = Prompt("", [Said("user", "Hello")], steps=[Step("", (), ())])
+
+    assert _text(await events(OfflineModel(Noon()), prompt)) == "I have nothing to add."
 
 
 @pytest.mark.parametrize("kind", ["refused", "busy", "gone", "timeout"])

@@ -11,13 +11,19 @@ from tests.console.site import Site, serving
 
 
 @pytest.fixture
-async def site(sqlite_url: str) -> AsyncGenerator[Site]:
-    """A site whose model says Hello."""
+async def local_database(sqlite_url: str) -> AsyncGenerator[Database]:
+    """An open SQLite file."""
     database = Database(sqlite_url)
     await database.open()
-    async with serving(database) as site:
-        yield site
+    yield database
     await database.close()
+
+
+@pytest.fixture
+async def site(local_database: Database) -> AsyncGenerator[Site]:
+    """A site whose model says Hello."""
+    async with serving(local_database) as site:
+        yield site
 
 
 @pytest.fixture

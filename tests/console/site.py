@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from handlers.console.api import Api
+from handlers.console.rings import abilities_of
 from handlers.cron.clock import compile_task
 from handlers.http import BodyLimits, problems_middleware
 from service import config
@@ -24,7 +25,7 @@ from tests.fakes import ScriptedAgents
 from tests.webhook.site import Answer, Frame, frames, listening
 
 TOKEN = "the operator's own token"
-LIMITS = BodyLimits(bytes=4096, depth=16, read=timedelta(seconds=10))
+LIMITS = BodyLimits(bytes=4096, depth=16, read=timedelta(seconds=10), file_bytes=8192, files=3)
 AGENTS = {"assistant": BINDING, "coder": Binding("coder", "offline", "echo", "Write code.")}
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "morning": {"cron": "0 8 * * *", "timezone": "Europe/Berlin", "prompt": "What is on today?"},
@@ -39,6 +40,7 @@ class Site:
     engine: Engine
     api: Api
     client: aiohttp.ClientSession
+    port: int
 
     async def call(
         self,
@@ -49,9 +51,10 @@ class Site:
         *,
         token: str | None = TOKEN,
     ) -> Answer:
-        """Call the API as the operator, or as whoever holds `token`; bytes are sent as they are."""
+        """Call the API as the operator or as whoever holds `token`; bytes and forms go as is."""
         shown = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        sent = {"data": body} if isinstance(body, bytes) else {"json": body}
+        raw = isinstance(body, bytes | aiohttp.FormData)
+        sent: dict[str, Any] = {"data": body} if raw else {"json": body}
         async with self.client.request(
             method, path, headers={**shown, **(headers or {})}, **sent
         ) as response:
@@ -97,7 +100,7 @@ async def serving(database: Database, agents: ScriptedAgents | None = None) -> A
             name: compile_task(name, config.Task(agent="assistant", **settings), BINDING, ())
             for name, settings in TASKS.items()
         }
-        scheduler = Scheduler(database, engine.intake, engine.metrics, tasks)
+        scheduler = Scheduler(database, engine.intake, engine.metrics, tasks, AGENTS)
         await scheduler.define()
         api = Api(
             database,
@@ -109,6 +112,7 @@ async def serving(database: Database, agents: ScriptedAgents | None = None) -> A
             AGENTS,
             (TOKEN,),
             LIMITS,
+            abilities_of(engine.agents, AGENTS),
         )
         application = web.Application(middlewares=[problems_middleware])
         application.add_routes(api.routes())
@@ -116,4 +120,4 @@ async def serving(database: Database, agents: ScriptedAgents | None = None) -> A
             listening(application) as port,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
         ):
-            yield Site(engine, api, client)
+            yield Site(engine, api, client, port)

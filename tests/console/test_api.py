@@ -212,6 +212,7 @@ async def test_a_message_is_accepted_with_its_receipt(site: Site) -> None:
         "session": session,
         "number": 1,
         "duplicate": False,
+        "answered": False,
         "status_url": f"/api/turns/{receipt['turn']}",
         "events_url": f"/api/sessions/{session}/events?turn={receipt['turn']}&after=0",
     }
@@ -430,7 +431,15 @@ async def test_agents_are_listed_without_their_prompts(site: Site) -> None:
     listed = (await site.get("/api/agents")).json["agents"]
 
     assert [one["agent"] for one in listed] == ["assistant", "coder"]
-    assert {"agent", "provider", "model", "tools"} == set(listed[0])
+    assert set(listed[0]) == {
+        "agent",
+        "provider",
+        "model",
+        "tools",
+        "busy",
+        "attachments",
+        "knobs",
+    }
 
 
 # -- what went wrong ------------------------------------------------------------------------------

@@ -20,17 +20,18 @@ from service.errors import (
 )
 from service.ports import Finished, ModelEvent, TextDelta, ThinkingDelta, ToolCall
 from tests.agents.subjects import (
-    CompatibleSubject,
+    SERVERS,
     OfflineSubject,
+    ServerSubject,
     Subject,
     events,
     provider,
     rolled,
     said,
 )
-from tests.openai_server import KEY, Hang, OpenAIServer
+from tests.providers.server import KEY, Hang
 
-KINDS = ["offline", "openai", "openrouter", "ollama"]
+KINDS = ["offline", *SERVERS]
 
 
 @pytest.fixture(params=KINDS)
@@ -39,9 +40,9 @@ async def subject(request: pytest.FixtureRequest) -> AsyncGenerator[Subject]:
     if request.param == "offline":
         yield OfflineSubject()
         return
-    async with OpenAIServer() as server:
+    async with SERVERS[request.param]() as server:
         made = provider(request.param, server.url)
-        yield CompatibleSubject(server, made)
+        yield ServerSubject(server, made)
         await made.close()
 
 
@@ -183,15 +184,15 @@ async def test_the_offline_model_can_time_out() -> None:
         await events(subject.model, subject.failing(ProviderTimeout))
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", SERVERS)
 async def test_the_client_can_time_out(kind: str) -> None:
     """A deadline of the client is ours, not a provider that is gone."""
-    async with OpenAIServer() as server:
+    async with SERVERS[kind]() as server:
         server.play([Hang()])
         made = provider(kind, server.url, patience=0.05)
 
         with pytest.raises(ProviderTimeout):
-            await events(CompatibleSubject(server, made).model, said("Hello there"))
+            await events(made.model(server.model), said("Hello there"))
 
         await made.close()
 

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from service.core.schedule import Schedule
 from service.demo.bot_api.server import BotApi
-from service.store import occurrences, tables
+from service.store import tables, tasks
 from service.store.database import Database
 from tests.process import service
 
@@ -79,7 +79,7 @@ async def test_a_telegram_message_is_answered_once(
         await doomed.ready()
         await telegram.send_text(words, chat=ANN)
         assert await doomed.died() == -signal.SIGKILL
-    await _expire_leases(database_url)
+    await expire_leases(database_url)
 
     async with service(config) as running:
         await running.ready()
@@ -107,7 +107,7 @@ async def test_a_message_whose_id_was_never_stored(
         await doomed.ready()
         await telegram.send_text(STREAMED, chat=ANN)
         assert await doomed.died() == -signal.SIGKILL
-    await _expire_leases(database_url)
+    await expire_leases(database_url)
 
     async with service(config) as running:
         await running.ready()
@@ -127,7 +127,7 @@ async def test_a_webhook_post_is_answered_once(
     async with service(config, kill_at=point) as doomed:
         acknowledged = await _post_to(await doomed.ready())
         assert await doomed.died() == -signal.SIGKILL
-    await _expire_leases(database_url)
+    await expire_leases(database_url)
 
     async with service(config) as running:
         again = await _post_to(await running.ready())
@@ -148,7 +148,7 @@ async def test_a_due_instant_is_rung_once(database_url: str, tmp_path: Path, poi
     await _let_a_tick_be_due(database_url)
     async with service(config, kill_at=point) as doomed:
         assert await doomed.died() == -signal.SIGKILL
-    await _expire_leases(database_url)
+    await expire_leases(database_url)
 
     async with service(config) as running:
         await running.ready()
@@ -206,13 +206,13 @@ async def _let_a_tick_be_due(url: str) -> None:
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     await _with(
         url,
-        lambda conn: occurrences.define(
+        lambda conn: tasks.define(
             conn, "daily", schedule=str(schedule), next_at=midnight, enabled=True
         ),
     )
 
 
-async def _expire_leases(url: str) -> None:
+async def expire_leases(url: str) -> None:
     """Let the time pass after which a dead process's leases are over."""
     await _with(url, _expire)
 

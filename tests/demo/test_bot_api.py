@@ -500,3 +500,62 @@ async def test_only_typing_knows_general_by_number(call: Caller) -> None:
 
     assert typing.result is True
     assert saying.refusal == THREAD_GONE
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+async def download(api: BotApi, path: str, *, token: str = "") -> tuple[int, bytes]:
+    """Fetch a file as a bot does."""
+    url = f"{api.url}/file/bot{token or api.token}/{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.read()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("document", {"file_name": "a.pdf", "mime_type": "application/pdf", "file_size": 4}),
+        ("voice", {"mime_type": "audio/ogg", "file_size": 4}),
+        ("audio", {"mime_type": "audio/mpeg", "file_size": 4}),
+    ],
+)
+async def test_a_file_is_told_found_and_fetched(
+    api: BotApi, call: Caller, kind: str, told: dict[str, object]
+) -> None:
+    """The message says what it is; getFile says where; there it lies, for this bot."""
+    name, media_type = ("a.pdf", "application/pdf") if kind == "document" else ("", "")
+    await api.send_file(
+        kind, b"data", chat=ANN, name=name, media_type=media_type, caption="/see it", album="7"
+    )
+    [update] = (await call("getUpdates")).result
+    message = update["message"]
+    file = (await call("getFile", file_id=message[kind]["file_id"])).result
+
+    assert told.items() <= message[kind].items()
+    assert (message["caption"], message["media_group_id"]) == ("/see it", "7")
+    assert message["caption_entities"][0]["type"] == "bot_command"
+    assert "text" not in message
+    assert await download(api, file["file_path"]) == (200, b"data")
+    assert (await download(api, file["file_path"], token="7:x"))[0] == 401
+    assert (await download(api, "photos/none"))[0] == 404
+
+
+async def test_a_photo_comes_in_sizes(api: BotApi, call: Caller) -> None:
+    """As a list, without a name."""
+    await api.send_file("photo", b"data", chat=ANN)
+    [update] = (await call("getUpdates")).result
+
+    [size] = update["message"]["photo"]
+    assert (size["file_size"], "caption" in update["message"]) == (4, False)
+
+
+async def test_a_file_that_is_not_there_is_refused(api: BotApi, call: Caller) -> None:
+    """Also one that is too big for bots."""
+    await api.send_file("document", bytes(20 * 2**20 + 1), chat=ANN)
+    [update] = (await call("getUpdates")).result
+    large = await call("getFile", file_id=update["message"]["document"]["file_id"])
+    unknown = await call("getFile", file_id="x")
+
+    assert "file is too big" in large.body["description"]
+    assert "wrong file_id" in unknown.body["description"]

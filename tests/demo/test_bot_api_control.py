@@ -54,6 +54,15 @@ async def test_people_and_bot_talk(server: Server, speak: Caller) -> None:
     assert server.me["username"] == "demo_bot"
 
 
+async def test_files_are_sent_from_here(server: Server) -> None:
+    """Their bytes travel along, and the chat shows what was sent."""
+    await server.send_file("document", b"\x00\xff", chat=ANN, name="a.bin", caption="Look")
+
+    [message] = server.transcript(ANN)
+    assert (message.text, message.content["document"]["file_name"]) == ("Look", "a.bin")
+    assert message.content["document"]["file_size"] == 2
+
+
 async def test_chats_change(server: Server, speak: Caller) -> None:
     """Blocks, topics, moves and deleted messages work from outside too."""
     topic = await server.open_topic(TEAM, "Builds", user=ANN)

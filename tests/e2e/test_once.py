@@ -14,7 +14,7 @@ from service.app import App, open_app
 from service.core.schedule import Schedule
 from service.core.signature import sign_standard
 from service.demo.bot_api.server import BotApi
-from service.store import occurrences, tables
+from service.store import tables, tasks
 from service.store.database import Database
 
 ANN = 501
@@ -108,7 +108,5 @@ async def _let_the_last_hour_be_due(url: str) -> None:
     await database.open()
     schedule = str(Schedule.parse("0 * * * *", "UTC"))
     last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    await database.write(
-        occurrences.define, "hourly", schedule=schedule, next_at=last, enabled=True
-    )
+    await database.write(tasks.define, "hourly", schedule=schedule, next_at=last, enabled=True)
     await database.close()

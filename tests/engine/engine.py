@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
-from service.core.model import Accepted, Address, Binding, Channel, Event, Ring, TurnId
+from service.core.access import Policy
+from service.core.model import (
+    Accepted,
+    Address,
+    Binding,
+    Channel,
+    Event,
+    Origin,
+    Ring,
+    TurnId,
+)
 from service.core.states import TurnState
 from service.engine.controls import Controls
 from service.engine.feed import Feed
@@ -19,6 +30,7 @@ from service.engine.outbox import Outbox
 from service.engine.results import Result, Results
 from service.engine.turns import Turns
 from service.engine.workers import Workers
+from service.ports import Files
 from service.store.database import Database
 from tests.fakes import RememberingSender, ScriptedAgents
 
@@ -34,6 +46,8 @@ class Engine:
     database: Database
     agents: ScriptedAgents
     sender: RememberingSender
+    policies: Mapping[tuple[Channel, str], Policy] = field(default_factory=dict)
+    files: Mapping[Channel, Files] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
@@ -57,7 +71,9 @@ class Engine:
             self.metrics,
             owner=owner,
             live=live,
-            wake_outbox=self.posts.wake,
+            wake=self.wake,
+            policies=self.policies,
+            files=self.files,
         )
         self.lanes = Workers(
             "lanes",
@@ -69,15 +85,21 @@ class Engine:
         self.intake = Intake(
             self.database, self.feed, self.metrics, queue_limit=5, wake=self.lanes.wake
         )
-        self.controls = Controls(
+        self._live = live
+        self.controls = self.controls_with(stopping=self.lanes.stop)
+        self.results = Results(self.database, self.feed)
+
+    def controls_with(self, *, stopping: Callable[[TurnId], object]) -> Controls:
+        """Controls that tell of stops elsewhere."""
+        return Controls(
             self.database,
             self.feed,
+            self.agents,
             self.metrics,
-            live=live,
-            stopping=self.lanes.stop,
+            live=self._live,
+            stopping=stopping,
             wake=self.wake,
         )
-        self.results = Results(self.database, self.feed)
 
     def wake(self) -> None:
         """Look for turns and deliveries."""
@@ -115,6 +137,17 @@ class Engine:
         async with asyncio.timeout(_PATIENCE.total_seconds()):
             return [event async for event in following]
 
+    async def until(self, accepted: Accepted, kind: str, **data: object) -> Event:
+        """The first event of a turn that is of this kind and has this data."""
+        following = self.feed.follow(
+            accepted.session, after=accepted.number - 1, turn=accepted.turn
+        )
+        async with asyncio.timeout(_PATIENCE.total_seconds()), aclosing(following):
+            async for event in following:
+                if event.kind == kind and data.items() <= dict(event.data).items():
+                    return event
+        raise AssertionError(f"the turn ended without {kind} {data}")
+
     async def state(self, turn: TurnId) -> TurnState:
         """Where a turn is."""
         result = await self.results.get(turn)
@@ -127,9 +160,10 @@ async def running(
     database: Database,
     agents: ScriptedAgents | None = None,
     sender: RememberingSender | None = None,
+    **options: Any,
 ) -> AsyncGenerator[Engine]:
     """An engine that claims; drained at the end."""
-    engine = Engine(database, agents or ScriptedAgents(), sender or RememberingSender())
+    engine = Engine(database, agents or ScriptedAgents(), sender or RememberingSender(), **options)
     engine.start()
     try:
         yield engine
@@ -147,6 +181,7 @@ def ring(text: str = "hi", **fields: object) -> Ring:
         "binding": BINDING,
         "author": "telegram:7",
         "session_key": "telegram:1:7",
+        "origin": Origin.PERSON,
         **fields,
     }
     return Ring(**values)  # type: ignore[arg-type]

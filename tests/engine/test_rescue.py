@@ -12,7 +12,7 @@ from service.core.model import NewEvent
 from service.core.states import DeliveryState, TurnState
 from service.engine.holds import Hold, trusted_until, uptime
 from service.errors import ChannelDown, ChannelError, ChannelUncertain, Fenced
-from service.ports import Finished, TextDelta, ToolCall, ToolSpec
+from service.ports import Caller, Finished, TextDelta, ToolCall, ToolSpec
 from service.store import tables
 from service.store.database import Database
 from tests.engine.engine import CHAT, Engine, running
@@ -124,11 +124,12 @@ async def test_a_tool_that_a_crash_interrupted(
     first = Engine(database, first_agents, RememberingSender())
     hang = asyncio.Event()
 
-    async def never(call: ToolCall) -> None:
+    async def never(call: ToolCall, caller: Caller) -> str:
         hang.set()
         await asyncio.Event().wait()
+        return ""
 
-    first_agents.call = never  # type: ignore[assignment]
+    first_agents.on_work = never
     first.start()
     accepted = await first.accept()
     await hang.wait()

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from service.core.model import Accepted, Refusal
 from service.core.schedule import Schedule
 from service.core.states import OccurrenceState
-from service.engine.scheduler import Scheduler, Task
-from service.store import occurrences, tables
+from service.engine.scheduler import Scheduler
+from service.engine.tasks import Task
+from service.store import occurrences, tables, tasks
 from service.store.database import Database
 from tests.engine.engine import BINDING, Engine, running
 from tests.fakes import RememberingSender, ScriptedAgents
@@ -39,14 +40,13 @@ def task(**fields: Any) -> Task:
 
 def scheduler(engine: Engine, one: Task) -> Scheduler:
     """A scheduler of one task."""
-    return Scheduler(engine.database, engine.intake, engine.metrics, {one.name: one})
+    agents = {BINDING.agent: BINDING}
+    return Scheduler(engine.database, engine.intake, engine.metrics, {one.name: one}, agents)
 
 
 async def be_due_since(database: Database, at: datetime) -> None:
     """Leave the task as a service that stopped before `at` would have."""
-    await database.write(
-        occurrences.define, "greet", schedule=str(HOURLY), next_at=at, enabled=True
-    )
+    await database.write(tasks.define, "greet", schedule=str(HOURLY), next_at=at, enabled=True)
 
 
 def last_hour() -> datetime:
@@ -172,7 +172,7 @@ async def test_a_task_that_left_the_configuration_is_forgotten(database: Databas
     await be_due_since(database, last_hour())
     await scheduler(engine, task()).ring_due()
 
-    await Scheduler(database, engine.intake, engine.metrics, {}).define()
+    await Scheduler(database, engine.intake, engine.metrics, {}, {}).define()
 
-    assert await database.read(occurrences.stored_tasks) == {}
+    assert await database.read(tasks.stored) == {}
     assert len(await recorded(database)) == 1

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
 from service.errors import SchemaTooNew, StoreError
-from service.store import schema
+from service.store import migrations, schema
 from service.store.database import Database
 from service.store.tables import metadata, sessions, voices
 
@@ -78,6 +80,19 @@ async def test_replicas_that_start_together_take_turns(postgresql_url: str) -> N
         await replica.close()
 
 
+async def test_what_an_old_database_holds_is_kept(database: Database) -> None:
+    """Tables that others refer to are rebuilt on SQLite; nothing that refers to them goes along."""
+    await database.write(_clear)
+    await database.migrate(_upgrade_to_the_first)
+    await database.write(_answer_once)
+
+    await schema.migrate(database)
+
+    assert await database.read(_count) == {"turns": 1, "replies": 1, "tool_calls": 1}
+    with pytest.raises(StoreError):
+        await database.write(_orphan_a_reply)
+
+
 @pytest.mark.parametrize("column", ["agent", "provider", "model", "prompt"])
 async def test_a_voice_is_bound_for_life(database: Database, column: str) -> None:
     """The database itself refuses to change what a voice is bound to."""
@@ -123,6 +138,44 @@ def _clear(conn: sa.Connection) -> None:
     conn.execute(sa.text("DROP TABLE alembic_version"))
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("DROP FUNCTION refuse_rebinding"))
+
+
+def _upgrade_to_the_first(conn: sa.Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", next(iter(migrations.__path__)))
+    config.attributes["connection"] = conn
+    command.upgrade(config, "0001")
+
+
+def _answer_once(conn: sa.Connection) -> None:
+    """A session, a turn, a reply and a tool call, as the first release wrote them."""
+    at = "'2026-03-01 12:00:00.000000'"
+    if conn.dialect.name == "postgresql":
+        at = "timestamptz '2026-03-01 12:00:00Z'"
+    for statement in (
+        "INSERT INTO sessions (id, agent, source, origin, owner, sticky, last_event, created_at, "
+        f"active_at) VALUES ('s1', 'a', 'manual', 'console', 'o', false, 0, {at}, {at})",
+        "INSERT INTO turns (id, session_id, number, state, channel, trigger_name, author, "
+        "answer_to, attempt, epoch, due_at, processing_ms, created_at) VALUES "
+        f"('t1', 's1', 2, 'succeeded', 'console', 'api', 'o', '[]', 1, 1, {at}, 5, {at})",
+        "INSERT INTO replies (id, turn_id, voice_id, round, state, text, started_at) VALUES "
+        f"('r1', 't1', 'v1', 1, 'done', 'Hello.', {at})",
+        "INSERT INTO tool_calls (reply_id, iteration, ordinal, call_id, tool, arguments, state, "
+        f"started_at) VALUES ('r1', 0, 0, 'c', 'dice', '{{}}', 'done', {at})",
+    ):
+        conn.execute(sa.text(statement))
+
+
+def _count(conn: sa.Connection) -> dict[str, int]:
+    return {
+        name: conn.execute(sa.select(sa.func.count()).select_from(metadata.tables[name])).scalar()
+        or 0
+        for name in ("turns", "replies", "tool_calls")
+    }
+
+
+def _orphan_a_reply(conn: sa.Connection) -> None:
+    conn.execute(sa.text("UPDATE replies SET turn_id = 'nowhere'"))
 
 
 def _set_revision(conn: sa.Connection, revision: str) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from handlers.telegram.channel import TelegramChannel
+from handlers.telegram.markup import Rich
 from handlers.telegram.poll import PollTimes
 from handlers.telegram.receive import Receiver, Rules
+from handlers.telegram.spot import Spot
 from handlers.telegram.translate import Me
 from service.config import Secret, Telegram
 from service.core.model import Binding
@@ -47,6 +49,7 @@ class Station:
         self.engine = Engine(database, ScriptedAgents(), RememberingSender(live=True))
         self.leases = Leases(database, owner=owner)
         self.answers: list[tuple[str, str]] = []
+        self.edits: list[tuple[str, str, str]] = []
 
     def receiver(self, **rules: Any) -> Receiver:
         """A receiver with rules that differ from the usual ones as told."""
@@ -57,11 +60,16 @@ class Station:
             intake=self.engine.intake,
             controls=self.engine.controls,
             answer=self.answer,
+            edit=self.edit,
         )
 
     async def answer(self, query: str, words: str) -> None:
         """Note the answer to a pressed button."""
         self.answers.append((query, words))
+
+    async def edit(self, spot: Spot, message: str, rich: Rich) -> None:
+        """Note what a message says from now on."""
+        self.edits.append((str(spot), message, rich.text))
 
     def settings(self, url: str, **settings: Any) -> Telegram:
         """The configuration of a bot at a Bot API server."""
@@ -112,6 +120,25 @@ class Station:
         )
         return [(row.spot, row.text, row.options) for row in await self._rows(query)]
 
+    async def files(self) -> list[tuple[str, str, str, int]]:
+        """The files of messages: name, type, what they are fetched by, bytes."""
+        table = tables.attachments
+        columns = (table.c.name, table.c.media_type, table.c.remote, table.c.size)
+        query = sa.select(*columns).order_by(table.c.session_id, table.c.message_number)
+        return [tuple(row) for row in await self._rows(query)]
+
+    async def rung(self) -> list[tuple[str, str, str]]:
+        """The kind, the origin and what is done when it is busy, of each turn."""
+        table = tables.turns
+        query = sa.select(table.c.kind, table.c.origin, table.c.busy).order_by(table.c.id)
+        return [tuple(row) for row in await self._rows(query)]
+
+    async def audited(self) -> list[tuple[str, str, bool]]:
+        """Who tried what, and whether they might."""
+        table = tables.audit
+        query = sa.select(table.c.principal, table.c.action, table.c.allowed).order_by(table.c.id)
+        return [tuple(row) for row in await self._rows(query)]
+
     async def turns(self) -> list[tuple[str, str]]:
         """The state and the author of each turn."""
         query = sa.select(tables.turns.c.state, tables.turns.c.author)
@@ -122,9 +149,17 @@ class Station:
         """Every session."""
         return list(await self._rows(sa.select(tables.sessions).order_by(tables.sessions.c.id)))
 
+    async def change(self, change: sa.Update) -> None:
+        """Let something be so that takes long to come about."""
+        await self.database.write(_execute, change)
+
     async def _rows(self, query: sa.Select[Any]) -> Sequence[Any]:
         return await self.database.read(_fetch, query)
 
 
 def _fetch(conn: sa.Connection, query: sa.Select[Any]) -> Sequence[Any]:
     return conn.execute(query).all()
+
+
+def _execute(conn: sa.Connection, change: sa.Update) -> None:
+    conn.execute(change)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from handlers.telegram.client import Client
 from handlers.telegram.send import TelegramSender
@@ -13,36 +10,13 @@ from service.ports import Finished, TextDelta
 from service.store.database import Database
 from tests.engine.engine import Engine
 from tests.fakes import ScriptedAgents
+from tests.telegram.conversing import conversing, until_text
 from tests.telegram.hurry import EAGER, TIMES
 from tests.telegram.server import Server
 from tests.telegram.station import ME, Station
 from tests.telegram.updates import ANN, BOT, TEAM, group, mention, message, press
 
 STOP = "stop:"
-
-
-@asynccontextmanager
-async def conversing(
-    database: Database, server: Server, client: Client, agents: ScriptedAgents
-) -> AsyncGenerator[Station]:
-    """A station with a running engine that answers at the server."""
-    station = Station(database)
-    sender = TelegramSender(client, bot=str(BOT), private=EAGER, group=EAGER, times=TIMES)
-    station.engine = Engine(database, agents, sender)  # type: ignore[arg-type]
-    channel = station.channel(server.url)
-    station.engine.start()
-    await channel.start()
-    try:
-        yield station
-    finally:
-        await channel.stop()
-        await station.engine.stop(timedelta(seconds=5))
-        await channel.close()
-
-
-async def until_text(server: Server, text: str, *, chat: int = ANN) -> None:
-    """Wait until some message says exactly this."""
-    await server.until(lambda: text in server.texts(chat))
 
 
 async def test_a_reply_grows_where_the_message_came_from(

@@ -74,11 +74,8 @@ async def test_clients_are_offered_our_commands(station: Station, server: Server
 
     [menu] = server.of("setMyCommands")
     assert [one["command"] for one in menu["commands"]] == [
-        "new",
-        "stop",
-        "status",
-        "sessions",
-        "help",
+        *("new", "stop", "interrupt", "status", "sessions"),
+        *("clear", "compact", "rerun", "knobs", "set", "help"),
     ]
 
 

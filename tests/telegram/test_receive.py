@@ -7,10 +7,13 @@ import json
 
 import pytest
 
+from handlers.telegram.commands import MENU
 from handlers.telegram.receive import Receiver
+from service.core.knobs import Select, Toggle
 from service.core.model import Address, Channel
 from service.core.states import InboxState
 from service.errors import StoreError
+from service.store import tables
 from service.store.database import Database
 from tests.telegram.station import AGENTS, ME, Station
 from tests.telegram.updates import (
@@ -19,9 +22,11 @@ from tests.telegram.updates import (
     BOT,
     TEAM,
     Raw,
+    document,
     group,
     mention,
     message,
+    photo,
     press,
 )
 
@@ -34,6 +39,14 @@ def station(database: Database) -> Station:
 @pytest.fixture
 def receiver(station: Station) -> Receiver:
     return station.receiver()
+
+
+KNOBS = {
+    "mode": Select(
+        name="mode", description="How *eager*.", default="slow", options=("slow", "fast")
+    ),
+    "loud": Toggle(name="loud", description="", momentary=True),
+}
 
 
 async def take(receiver: Receiver, *raws: Raw) -> None:
@@ -109,7 +122,7 @@ async def test_the_same_command_is_carried_out_once(station: Station, receiver: 
     [
         (message("hi", sender=BOB), "the person 502 is not in telegram.allow"),
         (message("/new", sender=BOB), "the person 502 is not in telegram.allow"),
-        (message(photo=[], sender=BOB), "the person 502 is not in telegram.allow"),
+        (message(photo=photo(), sender=BOB), "the person 502 is not in telegram.allow"),
         (message("hi", chat=group(-77)), "the group -77 is not in telegram.allow"),
         (message("/start", chat=group(-77)), "the group -77 is not in telegram.allow"),
     ],
@@ -202,20 +215,20 @@ async def test_an_edited_message_is_noted(station: Station, receiver: Receiver) 
 async def test_what_cannot_be_read_is_said_once_for_an_album(
     station: Station, receiver: Receiver
 ) -> None:
-    """Ten photos sent together are one mistake."""
-    await take(receiver, *[message(photo=[], media_group_id="7")] * 3, message(voice={}))
+    """Ten videos sent together are one mistake."""
+    await take(receiver, *[message(video={}, media_group_id="7")] * 3, message(sticker={}))
 
     assert [text for _, text, _ in await station.notices()] == [
-        "I cannot read photos yet. Write to me in words, please.",
-        "I cannot read voice messages yet. Write to me in words, please.",
+        "I cannot read videos yet. Write to me in words, please.",
+        "I cannot read stickers yet. Write to me in words, please.",
     ]
 
 
 async def test_a_photo_in_a_group_is_nobodys_business(station: Station, receiver: Receiver) -> None:
-    """The bot complains only when it was meant."""
-    await take(receiver, message(photo=[], chat=group()))
+    """The bot takes it, or complains, only when it was meant."""
+    await take(receiver, message(photo=photo(), chat=group()), message(video={}, chat=group()))
 
-    assert await station.notices() == []
+    assert (await station.notices(), await station.turns()) == ([], [])
 
 
 async def test_a_full_queue_is_told(station: Station, receiver: Receiver) -> None:
@@ -237,6 +250,93 @@ async def test_a_service_that_drains_stores_nothing(station: Station, receiver: 
     assert await station.inbox() == []
 
 
+# -- files --------------------------------------------------------------------------------------
+
+
+async def test_a_file_comes_with_its_message(station: Station, receiver: Receiver) -> None:
+    """The turn is stored with what Telegram keeps it by, also when nothing was said."""
+    await take(
+        receiver, message(photo=photo(), caption="What is it?"), message(document=document())
+    )
+
+    assert await station.said() == ["What is it?", ""]
+    assert await station.files() == [
+        ("photo.jpg", "image/jpeg", "photo-1000", 1000),
+        ("plan.pdf", "application/pdf", "document", 2000),
+    ]
+
+
+async def test_an_album_queues_up_behind_its_first_message(station: Station) -> None:
+    """What follows it without words interrupts nothing, and in groups needs no mention."""
+    caption = "@test_bot compare"
+    marks = [mention(caption)]
+    first = message(
+        photo=photo(), chat=group(), media_group_id="7", caption=caption, caption_entities=marks
+    )
+    more = [message(photo=photo(size), chat=group(), media_group_id="7") for size in (2, 3)]
+    await take(station.receiver(), first, *more, message(photo=photo(4), chat=group()))
+
+    assert [remote for _, _, remote, _ in await station.files()] == [
+        "photo-1000",
+        "photo-2",
+        "photo-3",
+    ]
+    assert await station.said() == ["compare", "", ""]
+    assert await station.rung() == [("message", "group", "queue")] * 3
+
+
+async def test_a_file_that_is_too_large_is_told(station: Station) -> None:
+    """By what the sender's device says of it, and once for an album."""
+    receiver = station.receiver(attachment_bytes=1500)
+    large = message(document=document(), media_group_id="7", caption="Read this")
+    await take(receiver, large, large, message(photo=photo(900, 1600)))
+
+    assert [text for _, text, _ in await station.notices()] == [
+        "That file is too large. I take files of up to 1.46 kB; send a smaller one, please."
+    ]
+    assert [remote for _, _, remote, _ in await station.files()] == ["photo-900"]
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"), [(20 * 2**20, True), (20 * 2**20 + 1, False), (2**70, False)]
+)
+async def test_what_telegram_gives_to_no_bot_is_not_taken(
+    station: Station, size: int, taken: bool
+) -> None:
+    """Whatever the limit of the service is."""
+    receiver = station.receiver(attachment_bytes=2**30)
+    await take(receiver, message(document=document(file_size=size)))
+
+    told = [text for _, text, _ in await station.notices()]
+    assert taken == (len(await station.turns()) == 1) == (told == [])
+    assert taken or "up to 20 MB" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "origin"),
+    [
+        (message("hi"), "person"),
+        (message("@test_bot hi", chat=group(), entities=[mention("@test_bot hi")]), "group"),
+        (
+            message(
+                "@test_bot hi",
+                chat=group(),
+                entities=[mention("@test_bot hi")],
+                sender_chat={"id": TEAM, "type": "supergroup"},
+            ),
+            "group",
+        ),
+    ],
+)
+async def test_a_turn_knows_whether_a_person_speaks_for_themselves(
+    station: Station, receiver: Receiver, raw: Raw, origin: str
+) -> None:
+    """Only in their own chat; what its tools may do follows from that."""
+    await take(receiver, raw)
+
+    assert await station.rung() == [("message", origin, "queue")]
+
+
 # -- commands -----------------------------------------------------------------------------------
 
 
@@ -253,7 +353,9 @@ async def test_help_names_commands_and_agents(
     await take(receiver, message(command))
 
     text = await told(station)
-    assert all(word in text for word in ("/new", "/stop", "/status", "/sessions", *AGENTS))
+    named = [f"/{name}" for name in MENU if name != "help"]
+    assert all(word in text for word in (*named, *AGENTS))
+    assert len(text) < 800
 
 
 async def test_new_moves_the_chat_to_a_fresh_session(station: Station, receiver: Receiver) -> None:
@@ -300,6 +402,21 @@ async def test_status_tells_how_the_session_is(station: Station, receiver: Recei
     assert "State: waiting for its turn" in text
 
 
+async def test_status_tells_what_it_cost_and_that_it_is_summed_up(
+    station: Station, receiver: Receiver
+) -> None:
+    """Only when there is something to tell."""
+    await take(receiver, message("Hello"), message("/status"))
+    before = await told(station)
+    await station.change(tables.turns.update().values(usage={"cost_micros": 12_340}))
+    await station.change(tables.sessions.update().values(summary="They said hello."))
+    await take(receiver, message("/status") | {"number": 7})
+
+    after = await told(station)
+    assert [one in before for one in ("$", "Context:", "questions")] == [False] * 3
+    assert [one in after for one in ("0 tokens, $0.0123", "Context: what was said")] == [True] * 2
+
+
 async def test_status_of_no_session_says_how_to_begin(station: Station, receiver: Receiver) -> None:
     """A chat without a word has no session."""
     await take(receiver, message("/status"))
@@ -334,6 +451,110 @@ async def test_an_unknown_command_in_a_group_is_for_another_bot(
 
     [(spot, _, options)] = await station.notices()
     assert (f"{BOT}:{TEAM}", {"reply_to": 12}) == (spot, options)
+
+
+async def test_interrupt_needs_something_that_runs(station: Station, receiver: Receiver) -> None:
+    """With words it is a message like others then, also in a chat without a session."""
+    await take(receiver, message("/interrupt"), message("/interrupt Hello"), message("/interrupt"))
+
+    assert [text for _, text, _ in await station.notices()] == ["Nothing is running."] * 2
+    assert await station.said() == ["Hello"]
+
+
+async def test_only_the_owner_interrupts(station: Station, receiver: Receiver) -> None:
+    """Who did not begin the session is told so, and the attempt is written down."""
+    text = "@test_bot hi"
+    await take(
+        receiver,
+        message(text, chat=group(), entities=[mention(text)]),
+        message("/interrupt", sender=BOB, chat=group()),
+        message("/interrupt do this", sender=BOB, chat=group()),
+    )
+
+    refused = "Only the owner of this session may interrupt it."
+    assert [text for _, text, _ in await station.notices()] == [refused] * 2
+    assert await station.said() == ["hi"]
+    assert await station.audited() == [("telegram:502", "interrupt", False)] * 2
+
+
+@pytest.mark.parametrize(("command", "kind"), [("/compact", "compact"), ("/rerun", "render")])
+async def test_some_commands_are_turns(
+    station: Station, receiver: Receiver, command: str, kind: str
+) -> None:
+    """They wait their turn like messages, and are answered in the chat; once."""
+    await take(receiver, message("Hello"), message(command) | {"number": 7})
+    await take(receiver, message(command) | {"number": 7})
+
+    assert await station.rung() == [("message", "person", "queue"), (kind, "person", "queue")]
+    assert (await station.said(), await station.notices()) == (["Hello"], [])
+
+
+@pytest.mark.parametrize("command", ["/compact", "/rerun", "/clear", "/knobs", "/set mode fast"])
+async def test_a_chat_without_a_session_is_told_so(
+    station: Station, receiver: Receiver, command: str
+) -> None:
+    """Nothing is begun that nobody said anything in."""
+    await take(receiver, message(command))
+
+    assert await told(station) == "No session yet. Write something to start one."
+    assert await station.sessions() == []
+
+
+async def test_clear_lets_the_context_begin_anew(station: Station, receiver: Receiver) -> None:
+    """The history keeps everything, and a line where it was."""
+    await take(receiver, message("Hello"), message("/clear"), message("again"))
+
+    assert await told(station) == (
+        "The agent does not see what was said before. The history is kept."
+    )
+    first, line, last = await station.said()
+    assert (first, "before this line" in line, last) == ("Hello", True, "again")
+
+
+async def test_knobs_are_listed_and_set(station: Station, receiver: Receiver) -> None:
+    """With their values and what they take, literally."""
+    station.engine.agents.knobs_ = KNOBS
+    await take(
+        receiver,
+        message("Hello"),
+        message("/set mode FAST"),
+        message("/set loud on"),
+        message("/knobs"),
+    )
+
+    texts = [text for _, text, _ in await station.notices()]
+    assert texts[:2] == ["`mode` is now `fast`.", "`loud` is now `on`."]
+    assert texts[2].splitlines() == [
+        "- `mode` = `fast`: How \\*eager\\*. Takes one of slow, fast.",
+        "- `loud` = `on`: Takes on or off, for one turn.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("/set", "Write /set, a knob and its value. /knobs lists them."),
+        ("/set mode", "Write /set, a knob and its value. /knobs lists them."),
+        ("/set mode loud*", "mode takes one of slow, fast."),
+        ("/set pace 1", "knob: there is no 'pace'; there are: loud, mode."),
+    ],
+)
+async def test_a_knob_that_cannot_be_set_so_says_how(
+    station: Station, receiver: Receiver, command: str, words: str
+) -> None:
+    """Nothing is changed, and the command counts as carried out."""
+    station.engine.agents.knobs_ = KNOBS
+    await take(receiver, message("Hello"), message(command))
+
+    assert await told(station) == words
+    assert [state for state, _ in await station.inbox()] == ["accepted"] * 2
+
+
+async def test_an_agent_without_knobs_says_so(station: Station, receiver: Receiver) -> None:
+    """An empty list would leave people wondering."""
+    await take(receiver, message("Hello"), message("/knobs"))
+
+    assert await told(station) == "The agent of this session has no knobs."
 
 
 # -- the stop button ----------------------------------------------------------------------------

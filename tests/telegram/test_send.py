@@ -24,13 +24,14 @@ from service.errors import (
     ChannelError,
     ChannelUncertain,
     Fenced,
+    TurnWaits,
 )
 from service.ports import Receipt
 from tests.telegram.hurry import EAGER, TIMES
 from tests.telegram.journal import MemoryJournal
 from tests.telegram.server import Server
 from tests.telegram.updates import ANN, BOT, TEAM
-from tests.telegram.views import TURN, Views, over, running
+from tests.telegram.views import TURN, Views, over, running, waiting
 
 STOP = {"inline_keyboard": [[{"text": "⏹ Stop", "callback_data": f"stop:{TURN}"}]]}
 
@@ -524,3 +525,95 @@ async def test_long_replies_never_meet_a_flood(
 
 def _faster_clock(times: int) -> float:
     return time.monotonic() * times
+
+
+# -- while a person is waited for ---------------------------------------------------------------
+
+
+async def waits(desk: Desk, *views: object, journal: MemoryJournal | None = None) -> None:
+    """Deliver a reply up to where it waits."""
+    with pytest.raises(TurnWaits):
+        await desk.send(reply(), *views, journal=journal)
+
+
+async def test_a_reply_that_waits_goes_on_in_its_message(desk: Desk) -> None:
+    """The delivery ends for now; called again, it edits what is there."""
+    journal = MemoryJournal()
+    await waits(desk, waiting("Let me **see"), journal=journal)
+    meanwhile = desk.server.shown()[0]
+    texts, markup = desk.server.texts(), meanwhile.reply_markup
+    views = Views(running("Let me **see**\n\nAh"))
+    task = desk.follow(views, journal)
+    await desk.server.until_called("editMessageText", text="Let me see\n\nAh")
+    growing = meanwhile.reply_markup
+    views.show(over("Let me see\n\nAh."))
+    receipt = await task
+
+    assert (texts, markup, growing) == (["Let me see\n\n⏳ Waiting for an answer…"], None, STOP)
+    assert (desk.server.texts(), receipt) == (["Let me see\n\nAh."], Receipt(("1",)))
+
+
+async def test_a_reply_that_waits_without_words_opens_nothing(desk: Desk) -> None:
+    """The question is a message of its own, and enough."""
+    journal = MemoryJournal()
+    await waits(desk, waiting(), journal=journal)
+    opened = desk.server.texts()
+    receipt = await desk.send(reply(), over("Done."), journal=journal)
+
+    assert (opened, receipt) == ([], Receipt(("1",)))
+    assert journal.history == [("opening", DIRECT), ("opened", DIRECT)]
+
+
+async def test_a_message_without_words_loses_its_button(desk: Desk) -> None:
+    """What was opened while the agent worked stays, for what comes."""
+    views, journal = Views(running()), MemoryJournal()
+    task = desk.follow(views, journal)
+    await desk.server.until_called("sendMessage", text="…")
+    views.show(waiting())
+    with pytest.raises(TurnWaits):
+        await task
+
+    [shown] = desk.server.shown()
+    assert (shown.history, shown.markups) == (["…", "…"], [True, False])
+
+
+async def test_typing_ends_while_a_person_is_waited_for(desk: Desk) -> None:
+    """The bot is not at work."""
+    views = Views(running())
+    task = desk.follow(views)
+    await desk.server.until_called("sendChatAction")
+    views.show(waiting())
+    with pytest.raises(TurnWaits):
+        await task
+    shown = len(desk.server.of("sendChatAction"))
+    await asyncio.sleep(TIMES.typing.total_seconds() * 2)
+
+    assert shown == len(desk.server.of("sendChatAction"))
+
+
+async def test_a_pause_that_cannot_be_shown_is_no_failure(desk: Desk) -> None:
+    """The delivery waits all the same, and the end of the reply is shown later."""
+    journal = MemoryJournal()
+    desk.server.fail("sendMessage", 500, times=10)
+    await waits(desk, waiting("Let me see."), journal=journal)
+    await desk.server.heal()
+    await desk.send(reply(), over("Let me see. Done."), journal=journal)
+
+    assert desk.server.texts() == ["Let me see. Done."]
+
+
+async def test_a_chat_that_is_gone_ends_the_delivery(desk: Desk) -> None:
+    """Nobody reads what would come."""
+    desk.server.fail("sendMessage", 403, "bot was blocked by the user")
+
+    with pytest.raises(AddressGone):
+        await desk.send(reply(), waiting("Let me see."))
+
+
+async def test_a_question_comes_with_its_buttons(desk: Desk) -> None:
+    """Each choice has a row; what a button carries is no more than a place."""
+    options = {"question": "7", "kind": "question", "choices": ["A", "B"]}
+    await desk.send(notice("Which?", **options))
+
+    rows = [[{"text": one, "callback_data": f"q:7:{at}"}] for at, one in enumerate("AB")]
+    assert desk.server.of("sendMessage")[0]["reply_markup"] == {"inline_keyboard": rows}

@@ -22,7 +22,7 @@ from handlers.telegram.translate import (
     update_id,
 )
 from service.core.access import TelegramPerson
-from service.core.model import Address, Channel
+from service.core.model import Address, Channel, NewAttachment
 from service.errors import BadInput
 from tests.telegram.updates import (
     ANN,
@@ -30,9 +30,11 @@ from tests.telegram.updates import (
     TEAM,
     USERNAME,
     Raw,
+    document,
     group,
     mention,
     message,
+    photo,
     press,
     private,
     user,
@@ -185,10 +187,23 @@ def test_no_more_than_the_name_asks_for_help() -> None:
 
 
 def test_a_pressed_button_says_who_and_where() -> None:
-    """Also under a message that Telegram calls inaccessible."""
+    """And under which message the button is."""
     update = translate(press("stop:1"), ME)
 
-    assert Pressed(HERE, TelegramPerson(ANN, ANN), "4382bf", "stop:1") == update
+    person = TelegramPerson(ANN, ANN)
+    assert Pressed(HERE, person, "4382bf", "stop:1", "User 501", message=3) == update
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [None, {}, {"inline_keyboard": [[{"text": "x", "callback_data": "q:2:yes"}], 7, [None]]}],
+)
+def test_a_press_names_no_message_that_has_not_its_button(markup: object) -> None:
+    """It is forged, or Telegram does not tell what the message is like any more."""
+    update = translate(press("q:1:yes", reply_markup=markup), ME)
+
+    assert isinstance(update, Pressed)
+    assert update.message is None
 
 
 @pytest.mark.parametrize("raw", [press(None), press("x") | {"callback_query": {"id": "1"}}])
@@ -197,13 +212,119 @@ def test_a_button_that_is_none_of_ours_is_ignored(raw: Raw) -> None:
     assert isinstance(translate(raw, ME), Other)
 
 
+# -- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "file"),
+    [
+        ({"photo": photo()}, NewAttachment("photo.jpg", "image/jpeg", None, "photo-1000", 1000)),
+        (
+            {"document": document()},
+            NewAttachment("plan.pdf", "application/pdf", None, "document", 2000),
+        ),
+        (
+            {"document": document(mime_type=None)},
+            NewAttachment("plan.pdf", "application/pdf", None, "document", 2000),
+        ),
+        (
+            {"document": {"file_id": "f"}},
+            NewAttachment("file", "application/octet-stream", None, "f"),
+        ),
+        ({"voice": {"file_id": "v"}}, NewAttachment("voice.ogg", "audio/ogg", None, "v")),
+        (
+            {"audio": {"file_id": "a", "file_name": "Song.M4A", "mime_type": "Audio/MP4; x=y"}},
+            NewAttachment("Song.M4A", "audio/mp4", None, "a"),
+        ),
+    ],
+)
+def test_a_file_comes_with_its_name_and_type(content: Raw, file: NewAttachment) -> None:
+    """Its bytes stay with Telegram until somebody needs them; words are not needed."""
+    update = said(message(**content))
+
+    assert (file, "", True) == (update.file, update.text, update.addressed)
+
+
+def test_a_caption_is_what_was_said() -> None:
+    """With the reply it is and without the bot's name, like other words."""
+    caption = "@test_bot what is this?"
+    update = said(
+        message(
+            document=document(),
+            chat=group(),
+            caption=caption,
+            caption_entities=[mention(caption)],
+            media_group_id="77",
+            reply_to_message={"message_id": 3, "from": user(ANN), "caption": "Look"},
+        )
+    )
+
+    words = "In reply to:\n> Look\n\nwhat is this?"
+    assert (words, True, "77") == (update.text, update.addressed, update.album)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "chosen"),
+    [
+        ((100, 2000, 900), 2000),
+        ((100, 9_000_000, 11_000_000), 9_000_000),
+        ((12_000_000, 11_000_000), 11_000_000),
+    ],
+)
+def test_the_largest_size_of_a_photo_that_may_be_taken_is(
+    sizes: tuple[int, ...], chosen: int
+) -> None:
+    """When none may, the smallest is named, which then is refused."""
+    update = said(message(photo=photo(*sizes)))
+
+    assert update.file is not None
+    assert chosen == update.file.size
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\ann\\x.pdf", "x.pdf"),
+        ("a\nb\u202etxt.exe", "abtxt.exe"),
+        ("x" * 500 + ".pdf", "x" * 196 + ".pdf"),
+        (7, "file"),
+        ("\x00", "file"),
+    ],
+)
+def test_a_file_name_is_only_a_name(name: object, kept: str) -> None:
+    """No way to it, nothing invisible, not without end."""
+    update = said(message(document=document(file_name=name)))
+
+    assert update.file is not None
+    assert kept == update.file.name
+
+
+@pytest.mark.parametrize("told", ["x", "a/b c", "text/plain\r\nX: y", "é/é", "/", 7])
+def test_a_type_that_is_none_is_not_believed(told: object) -> None:
+    """Neither we nor a provider meet it."""
+    update = said(message(document=document(mime_type=told, file_name="x")))
+
+    assert update.file is not None
+    assert update.file.media_type == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    "content", [{"photo": []}, {"photo": "x"}, {"photo": [{}]}, {"document": {}}, {"voice": 7}]
+)
+def test_a_file_that_cannot_be_had_is_bad_input(content: Raw) -> None:
+    """It is kept for people to look at."""
+    with pytest.raises(BadInput):
+        translate(message(**content), ME)
+
+
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        ({"photo": [{}], "caption": "see"}, "photos"),
+        ({"video": {}, "caption": "see"}, "videos"),
         ({"animation": {}, "document": {}}, "animations"),
         ({"sticker": {"emoji": "👍"}}, "stickers"),
-        ({"voice": {}}, "voice messages"),
+        ({"video_note": {}}, "video messages"),
         ({"location": {}}, "locations"),
     ],
 )
@@ -304,7 +425,14 @@ WHOLE = [
         is_topic_message=True,
     ),
     message("/new x"),
-    message(photo=[], media_group_id="7", caption="c", caption_entities=[mention("@test_bot")]),
+    message(
+        photo=photo(),
+        media_group_id="7",
+        caption="@test_bot c",
+        caption_entities=[mention("@test_bot c")],
+    ),
+    message(document=document()),
+    message(voice={"file_id": "v", "mime_type": "audio/ogg", "file_size": 9}),
     press("stop:1"),
 ]
 ODD = st.sampled_from(

@@ -57,9 +57,26 @@ def mention(text: str, name: str = f"@{USERNAME}") -> Raw:
     return {"type": "mention", "offset": len(before) // 2, "length": len(name)}
 
 
+def photo(*sizes: int) -> list[Raw]:
+    """A photo in sizes of so many bytes, by default in one."""
+    return [
+        {"file_id": f"photo-{size}", "width": size, "height": 1, "file_size": size}
+        for size in sizes or (1000,)
+    ]
+
+
+def document(**more: Any) -> Raw:
+    """A PDF file."""
+    told = {"file_name": "plan.pdf", "mime_type": "application/pdf", "file_size": 2000}
+    return {"file_id": "document", **told, **more}
+
+
 def press(data: str | None, *, sender: int = ANN, chat: Raw | None = None, **more: Any) -> Raw:
-    """An update with a pressed button under a message of the bot."""
-    under = {"message_id": 3, "date": 0, "chat": chat or private(sender), **more}
+    """An update with a pressed button under a message of the bot, which has that button."""
+    button = {"text": "Button", "callback_data": data}
+    markup = {"inline_keyboard": [[button]]}
+    place = chat or private(sender)
+    under = {"message_id": 3, "date": 0, "chat": place, "reply_markup": markup, **more}
     query = {"id": "4382bf", "from": user(sender), "message": under, "chat_instance": "1"}
     if data is not None:
         query["data"] = data

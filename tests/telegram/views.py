@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from service.core.model import ReplyId
 from service.core.reply import ReplyView, ToolView, TurnView
@@ -17,6 +18,11 @@ def running(text: str = "", *, tools: tuple[str, ...] = ()) -> TurnView:
     views = tuple(ToolView(f"call-{name}", name, ToolState.RUNNING) for name in tools)
     reply = ReplyView(ReplyId("r1"), "assistant", ReplyState.GENERATING, text, tools=views)
     return TurnView(TURN, TurnState.RUNNING, (reply,))
+
+
+def waiting(text: str = "") -> TurnView:
+    """A reply that waits for a person."""
+    return replace(running(text, tools=("prompt_user",)), state=TurnState.WAITING)
 
 
 def over(

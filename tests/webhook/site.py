@@ -26,7 +26,7 @@ from tests.fakes import ScriptedAgents
 
 SECRET = "correct horse battery staple"
 STANDARD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-LIMITS = BodyLimits(bytes=4096, depth=16, read=timedelta(seconds=10))
+LIMITS = BodyLimits(bytes=4096, depth=16, read=timedelta(seconds=10), file_bytes=8192, files=3)
 
 HOOKS: Mapping[str, Mapping[str, Any]] = {
     "open": {"auth": "none"},

@@ -40,6 +40,8 @@ class Message:
     link_preview: Json = field(default_factory=dict)
     event: Json = field(default_factory=dict)
     """What a service message tells, such as that a topic was made."""
+    content: Json = field(default_factory=dict)
+    """The file that it brings; its text is the caption then."""
     reactions: list[Json] = field(default_factory=list)
 
     @property
@@ -213,11 +215,12 @@ class Chats:
             "chat": chat.as_json(),
             "date": int(message.versions[0].at.timestamp()),
             **message.event,
+            **message.content,
         }
         if message.text:
-            told["text"] = message.text
+            told["caption" if message.content else "text"] = message.text
         if message.entities:
-            told["entities"] = message.entities
+            told["caption_entities" if message.content else "entities"] = message.entities
         if message.topic is not None:
             told |= {"message_thread_id": message.topic, "is_topic_message": True}
         answered = chat.messages.get(message.reply_to or 0)

@@ -23,7 +23,17 @@ from service.demo.bot_api.server import BotApi
 
 _ACTIONS = frozenset(
     {
-        *("open_chat", "send_text", "edit_text", "delete", "press", "block", "unblock", "migrate"),
+        *(
+            "open_chat",
+            "send_text",
+            "send_file",
+            "edit_text",
+            "delete",
+            "press",
+            "block",
+            "unblock",
+            "migrate",
+        ),
         *("open_topic", "close_topic", "reopen_topic", "delete_topic"),
         *("inject", "inject_answer"),
         *("fail", "drop", "stall", "garble", "heal", "enforce_limits"),
@@ -139,6 +149,29 @@ class BotApiControl:
         """Have somebody write in a chat; return the number of the update."""
         number = await self._do(
             "send_text", text=text, chat=chat, user=user, topic=topic, reply_to=reply_to
+        )
+        return int(number)
+
+    async def send_file(
+        self,
+        kind: str,
+        data: bytes,
+        *,
+        chat: int,
+        name: str = "",
+        media_type: str = "",
+        caption: str = "",
+        album: str | None = None,
+        user: int | None = None,
+        topic: int | None = None,
+    ) -> int:
+        """Have somebody send a "photo", "document", "voice" or "audio"; return the update's number.
+
+        Without a media type it is the usual one of its kind.
+        """
+        described = {"name": name, "media_type": media_type, "caption": caption, "album": album}
+        number = await self._do(
+            "send_file", kind=kind, data=data, chat=chat, user=user, topic=topic, **described
         )
         return int(number)
 

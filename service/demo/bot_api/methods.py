@@ -18,6 +18,7 @@ from service.demo.bot_api.chats import (
     open_topic_or_general,
 )
 from service.demo.bot_api.entities import dressed
+from service.demo.bot_api.files import Files
 from service.demo.bot_api.flood import Family
 from service.demo.bot_api.keyboards import inline_keyboard
 from service.demo.bot_api.params import flag, integer, mapping
@@ -54,7 +55,9 @@ class Method:
 class Methods:
     """The bot's side of its chats. Names of methods do not know upper and lower case."""
 
-    def __init__(self, me: Json, chats: Chats, queries: Queries, webhook: Webhook) -> None:
+    def __init__(
+        self, me: Json, chats: Chats, queries: Queries, webhook: Webhook, files: Files
+    ) -> None:
         self._me = me
         self._chats = chats
         self._queries = queries
@@ -62,6 +65,7 @@ class Methods:
         """The commands that clients offer, by scope and language; the usual ones are at ""."""
         self._table: Mapping[str, Method] = {
             "getme": Method(self._get_me),
+            "getfile": Method(files.find),
             "sendmessage": Method(self._send_message, Family.MESSAGE),
             "editmessagetext": Method(self._edit_text, Family.MESSAGE),
             "editmessagereplymarkup": Method(self._edit_markup, Family.MESSAGE),

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Any
 
 from service.demo.bot_api.chats import Chat, Chats, Message
 from service.demo.bot_api.entities import found
+from service.demo.bot_api.files import Files
 from service.demo.bot_api.refusal import Json, Refused
 from service.demo.bot_api.updates import Updates
 
@@ -50,11 +52,14 @@ class Queries:
 class People:
     """Everybody who talks with the bot. A `user` who is not named is the one of the chat."""
 
-    def __init__(self, me: Json, chats: Chats, updates: Updates, queries: Queries) -> None:
+    def __init__(
+        self, me: Json, chats: Chats, updates: Updates, queries: Queries, files: Files
+    ) -> None:
         self._me = me
         self._chats = chats
         self._updates = updates
         self._queries = queries
+        self._files = files
 
     def send_text(
         self,
@@ -66,14 +71,26 @@ class People:
         reply_to: int | None = None,
     ) -> int:
         """Write in a chat, in a topic that is made when it is missing."""
-        place = self._chats.open(chat)
-        if topic is not None:
-            place.forum = place.type != "private"
-            place.topics.add(topic)
-        message = self._chats.add(
-            place, _person(user or chat), text, self._found(text), topic=topic, reply_to=reply_to
-        )
-        return self._tell("message", message)
+        return self._say(text, chat, user, topic, reply_to=reply_to)
+
+    def send_file(
+        self,
+        kind: str,
+        data: bytes,
+        *,
+        chat: int,
+        name: str = "",
+        media_type: str = "",
+        caption: str = "",
+        album: str | None = None,
+        user: int | None = None,
+        topic: int | None = None,
+    ) -> int:
+        """Send a photo, a document, a voice message or an audio file."""
+        content = self._files.send(kind, data, name=name, media_type=media_type)
+        if album is not None:
+            content["media_group_id"] = album
+        return self._say(caption, chat, user, topic, content=content)
 
     def edit_text(self, message: int, text: str, *, chat: int) -> int:
         """Change what one has written."""
@@ -153,6 +170,16 @@ class People:
         place = self._chats.by_id[chat]
         del place.topics.by_id[topic]
         place.deleted += [one.id for one in place.messages.values() if one.topic == topic]
+
+    def _say(self, text: str, chat: int, user: int | None, topic: int | None, **fields: Any) -> int:
+        place = self._chats.open(chat)
+        if topic is not None:
+            place.forum = place.type != "private"
+            place.topics.add(topic)
+        message = self._chats.add(
+            place, _person(user or chat), text, self._found(text), topic=topic, **fields
+        )
+        return self._tell("message", message)
 
     def _happens(self, chat: Chat, sender: Json, event: Json, topic: int | None = None) -> None:
         message = self._chats.add(chat, sender, "", event=event, topic=topic)

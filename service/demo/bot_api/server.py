@@ -16,6 +16,7 @@ from service.demo.bot_api.calls import Call, called
 from service.demo.bot_api.changes import Changes
 from service.demo.bot_api.chats import Chats, Message
 from service.demo.bot_api.faults import BAD_GATEWAY, DONE, Done, Fault, Faults
+from service.demo.bot_api.files import Files
 from service.demo.bot_api.flood import Flood
 from service.demo.bot_api.methods import Methods
 from service.demo.bot_api.people import People, Queries
@@ -26,6 +27,8 @@ from service.demo.bot_api.webhook import Told, Webhook
 __all__ = ["BotApi", "Fault"]
 
 _TOKEN = re.compile(r"[1-9][0-9]{0,19}:[A-Za-z0-9_-]{1,60}")
+# How the fetching of a file is called among the calls and the faults; no method has that name.
+_DOWNLOAD = "download"
 _LARGEST_BODY = 50 * 2**20
 _PATIENCE_SECONDS = 15.0
 _WEBHOOK_ACTIVE = (
@@ -66,8 +69,9 @@ class BotApi:
         self._polling = Polling(self._pending, self._changes)
         self.webhook = Webhook(self._pending, self._polling, self._changes, clock)
         queries = Queries(clock)
-        self._people = People(self.me, self.chats, self._pending, queries)
-        self._methods = Methods(self.me, self.chats, queries, self.webhook)
+        self._files = Files()
+        self._people = People(self.me, self.chats, self._pending, queries, self._files)
+        self._methods = Methods(self.me, self.chats, queries, self.webhook, self._files)
         self._runner: web.AppRunner | None = None
         self._posting: asyncio.Task[None] | None = None
 
@@ -106,6 +110,35 @@ class BotApi:
     ) -> int:
         """Have somebody write in a chat; return the number of the update."""
         return self._people.send_text(text, chat=chat, user=user, topic=topic, reply_to=reply_to)
+
+    async def send_file(
+        self,
+        kind: str,
+        data: bytes,
+        *,
+        chat: int,
+        name: str = "",
+        media_type: str = "",
+        caption: str = "",
+        album: str | None = None,
+        user: int | None = None,
+        topic: int | None = None,
+    ) -> int:
+        """Have somebody send a "photo", "document", "voice" or "audio"; return the update's number.
+
+        Without a media type it is the usual one of its kind.
+        """
+        return self._people.send_file(
+            kind,
+            data,
+            chat=chat,
+            name=name,
+            media_type=media_type,
+            caption=caption,
+            album=album,
+            user=user,
+            topic=topic,
+        )
 
     async def edit_text(self, message: int, text: str, *, chat: int) -> int:
         """Have somebody change what they wrote; return the number of the update."""
@@ -246,9 +279,10 @@ class BotApi:
 
     def _add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_route("*", "/bot{token}/{method}", self._serve)
+        router.add_get("/file/bot{token}/{path:.+}", self._serve)
 
     async def _serve(self, request: web.Request) -> web.Response:
-        call = Call(request.match_info["method"], {}, time.monotonic())
+        call = Call(request.match_info.get("method", _DOWNLOAD), {}, time.monotonic())
         try:
             response = await self._answer(request, call)
         except Refused as refused:
@@ -262,7 +296,8 @@ class BotApi:
     async def _answer(self, request: web.Request, call: Call) -> web.Response | None:
         """The answer to a call; None when its connection was closed instead."""
         try:
-            call.params = await parameters.read(request)
+            path = request.match_info.get("path")
+            call.params = {"file_path": path} if path else await parameters.read(request)
         finally:
             self.calls.append(call)
             self._changes.note()
@@ -297,6 +332,8 @@ class BotApi:
         """Do what a call wants, unless it came too soon."""
         if call.method.lower() == "getupdates":
             return await self._get_updates(call.params)
+        if call.method == _DOWNLOAD:
+            return web.Response(body=self._files.read(str(call.params.get("file_path"))))
         method = self._methods.find(call.method)
         if method.family is not None:
             self.flood.check(_chat_number(call.params), method.family)

@@ -1,0 +1,120 @@
+"""What operators ring with, and the sessions they ring in: for the HTTP and the Python API."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from handlers.forms import described
+from service.core.access import OPERATOR
+from service.core.knobs import Knob
+from service.core.model import (
+    Binding,
+    Busy,
+    Channel,
+    Json,
+    NewAttachment,
+    Origin,
+    Ring,
+    SessionId,
+    Source,
+    TurnKind,
+    Voice,
+    VoiceId,
+)
+from service.ports import Agents
+from service.store import sessions
+from service.store.database import Database
+from service.store.ids import new_id
+from service.store.sessions import NewSession, Session
+
+SOURCE = "api"
+_SAMPLES = {"image": "image/png", "pdf": "application/pdf", "audio": "audio/mpeg"}
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What an agent takes besides words."""
+
+    knobs: Mapping[str, Knob] = field(default_factory=dict)
+    attachments: tuple[str, ...] = ()
+    """Kinds of files that its model is shown: image, pdf, audio."""
+
+
+def abilities_of(agents: Agents, bindings: Mapping[str, Binding]) -> dict[str, Abilities]:
+    """What each configured agent takes besides words, by its name."""
+    found = {}
+    for name, one in bindings.items():
+        voice = Voice(VoiceId(""), name, one.agent, one.provider, one.model, one.prompt, one.tools)
+        kinds = tuple(kind for kind, type_ in _SAMPLES.items() if agents.takes(voice, type_))
+        found[name] = Abilities(agents.knobs(voice), kinds)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an operator wants of a session: that it hears something, goes on, or sums up."""
+
+    text: str = ""
+    kind: TurnKind = TurnKind.MESSAGE
+    busy: Busy | None = None
+    attachments: tuple[NewAttachment, ...] = ()
+    knobs: Json = field(default_factory=dict)
+
+    def ring(self, session: SessionId, binding: Binding, *, key: str | None = None) -> Ring:
+        """The ring for it; the same `key` makes the same turn, and takes no other wish."""
+        return Ring(
+            channel=Channel.CONSOLE,
+            source=SOURCE,
+            # Of this session only: elsewhere the same key and text is another message.
+            event_key=f"key:{session}:{key}" if key else str(uuid.uuid4()),
+            text=self.text,
+            binding=binding,
+            author=OPERATOR,
+            session=session,
+            body=self._body(),
+            strict_body=key is not None,
+            origin=Origin.PERSON,
+            kind=self.kind,
+            busy=self.busy,
+            attachments=self.attachments,
+            knobs=self.knobs,
+        )
+
+    def _body(self) -> bytes:
+        """What is kept as received; the bytes of files are kept elsewhere."""
+        others: dict[str, Any] = {
+            "kind": self.kind.value if self.kind is not TurnKind.MESSAGE else None,
+            "busy": self.busy.value if self.busy else None,
+            "knobs": dict(self.knobs),
+            "attachments": [described(one) for one in self.attachments],
+        }
+        said = {name: value for name, value in others.items() if value}
+        if not said:
+            return self.text.encode()
+        return json.dumps({"text": self.text, **said}, sort_keys=True).encode()
+
+
+async def open_session(database: Database, key: str, binding: Binding) -> tuple[Session, bool]:
+    """Get the session with a key, or make it; whether it was made. Raises LookupError.
+
+    LookupError: it was removed at this very moment.
+    """
+    new = NewSession(
+        id=SessionId(new_id()),
+        binding=binding,
+        owner=OPERATOR,
+        source=Source.MANUAL,
+        origin=Channel.CONSOLE,
+        key=f"api:{key}",
+        busy=binding.busy,
+    )
+    made = await database.write(sessions.insert, [new], at=datetime.now(UTC), last_event=0)
+    found = await database.read(sessions.by_key, f"api:{key}")
+    if found is None:
+        raise LookupError("the session was just removed; try again")
+    return found, bool(made)

@@ -1,0 +1,69 @@
+"""The buttons under our messages: what each carries, and what a press of it means.
+
+Whoever presses can forge what a button carries. So it only ever names things; the words that
+count are looked up where they are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.core.model import Question, QuestionId, QuestionKind, TurnId
+
+STOP_PREFIX = "stop:"
+QUESTION_PREFIX = "q:"
+YES, NO = "yes", "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A button under a message. Telegram takes 1 to 64 bytes of data."""
+
+    text: str
+    data: str
+
+
+Keyboard = Sequence[Sequence[Button]]
+"""The rows of buttons under a message; none when it is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One button of a question."""
+
+    question: QuestionId
+    which: str
+
+
+def stop_data(turn: str) -> str:
+    """What the Stop button under a reply carries."""
+    return f"{STOP_PREFIX}{turn}"
+
+
+def stopped_turn(data: str) -> TurnId | None:
+    """The turn that a pressed button wants stopped; None when it is another button."""
+    turn = data.removeprefix(STOP_PREFIX)
+    return TurnId(turn) if turn and turn != data else None
+
+
+def choice_data(question: str, which: int | str) -> str:
+    """What a button of a question carries: the place of a choice, or yes or no."""
+    return f"{QUESTION_PREFIX}{question}:{which}"
+
+
+def chosen(data: str) -> Chosen | None:
+    """The button of a question that was pressed; None when it is another button."""
+    prefix, _, rest = data.partition(":")
+    question, _, which = rest.rpartition(":")
+    if f"{prefix}:" != QUESTION_PREFIX or not question or not which:
+        return None
+    return Chosen(QuestionId(question), which)
+
+
+def words_of(button: Chosen, question: Question) -> str | None:
+    """What somebody says who presses the button; None when the question has no such button."""
+    if question.kind is QuestionKind.APPROVAL:
+        return button.which if button.which in (YES, NO) else None
+    places = {str(place): choice for place, choice in enumerate(question.choices)}
+    return places.get(button.which)

@@ -1,0 +1,80 @@
+"""What becomes of a pressed button: inside of one transaction, and once, however often it comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from handlers.telegram.buttons import Chosen, chosen, stopped_turn, words_of
+from handlers.telegram.markup import Rich
+from handlers.telegram.questions import closed
+from handlers.telegram.translate import Pressed
+from service.core.access import OPERATOR
+from service.core.model import Question, QuestionKind, TurnId
+from service.engine import questions as asking
+from service.engine.controls import Command
+from service.engine.steering import Answering
+
+NOTHING = "This button does nothing any more."
+_CLOSED = "That question is closed."
+_NOT_YOURS = "Only the person who was asked may answer."
+_IN_CONSOLE = "This is too long to be shown here. Decide in the console."
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What is told to whoever pressed, and what the message says from now on."""
+
+    words: str
+    shows: Rich | None = None
+
+
+def is_ours(data: str) -> bool:
+    """Whether a button still means something."""
+    return stopped_turn(data) is not None or chosen(data) is not None
+
+
+async def react(pressed: Pressed, command: Command | None) -> Reaction:
+    """Do what a pressed button asks for; `command` is None when that was done before."""
+    turn = stopped_turn(pressed.data)
+    if turn is not None:
+        return await _stop(turn, pressed, command)
+    button = chosen(pressed.data)
+    if button is None:
+        return Reaction(NOTHING)
+    return Reaction(_CLOSED) if command is None else await _answer(button, pressed, command)
+
+
+async def _stop(turn: TurnId, pressed: Pressed, command: Command | None) -> Reaction:
+    home, by = pressed.spot.address, pressed.person.name
+    stopped = command is not None and await command.stop_turn(turn, home=home, by=by)
+    return Reaction("Stopping." if stopped else "It is over already.")
+
+
+async def _answer(button: Chosen, pressed: Pressed, command: Command) -> Reaction:
+    question = await command.question(button.question)
+    if question is None:
+        return Reaction(_CLOSED)
+    words = words_of(button, question)
+    if words is None:
+        return Reaction(NOTHING)
+    if question.kind is QuestionKind.APPROVAL and not asking.fits(question):
+        # Only a forged press gets here: it has no buttons.
+        return Reaction(_IN_CONSOLE)
+    outcome = await command.answer(
+        question.id, words, by=pressed.person.name, home=pressed.spot.address
+    )
+    match outcome:
+        case Answering.NOT_YOURS:
+            return Reaction(_NOT_YOURS)
+        case Answering.UNKNOWN:
+            return Reaction(_CLOSED)
+    known = await command.question(question.id) or question
+    shows = closed(known, _who(known, pressed))
+    return Reaction("Got it." if outcome is Answering.ANSWERED else _CLOSED, shows)
+
+
+def _who(question: Question, pressed: Pressed) -> str:
+    """Who answered, in words for everybody in the chat."""
+    if question.answered_by == pressed.person.name:
+        return "you" if pressed.spot.private else pressed.name
+    return "the operator" if question.answered_by == OPERATOR else "whoever was asked"

@@ -1,0 +1,246 @@
+"""How turns end: everything a turn leaves behind, in the one transaction that ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from service.core.model import (
+    Address,
+    Ended,
+    Event,
+    Message,
+    NewEvent,
+    Reply,
+    Role,
+    Turn,
+    TurnId,
+    Usage,
+    Voice,
+)
+from service.core.reply import TurnView, fold_all
+from service.core.states import QuestionState, ReplyState, ToolState, TurnState
+from service.engine.questions import answered
+from service.store import deliveries, memory, occurrences, replies, sessions, spending, turns
+from service.store import feed as events_store
+from service.store import questions as questions_store
+from service.store.deliveries import NewDelivery
+
+# Why the occurrence of a turn failed, if it did.
+_FAILED = {TurnState.SUCCEEDED: None, TurnState.STOPPED: "stopped", TurnState.FAILED: "failed"}
+_STATUS = {TurnState.SUCCEEDED: "complete", TurnState.STOPPED: "partial", TurnState.FAILED: "error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What one voice said in a turn that ends."""
+
+    reply: Reply
+    voice: Voice
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """A summary that stands for everything up to a turn."""
+
+    summary: str
+    after_turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a turn ends."""
+
+    state: TurnState
+    error: str | None
+    usage: Usage
+    processing: timedelta
+    ended: Ended | None = None
+    steered: bool = True
+    """Whether other messages may have joined it."""
+    whole: bool = False
+    """Whether every tool call of it surely has its result."""
+    momentary: tuple[str, ...] = ()
+    """Knobs that go back to their defaults."""
+    compacted: Compacted | None = None
+
+
+def end(
+    conn: sa.Connection,
+    turn: Turn,
+    spoken: Sequence[Spoken],
+    ending: Ending,
+    pending: Sequence[NewEvent],
+) -> list[Event]:
+    """End a turn that this transaction has locked; return its last events.
+
+    `pending` comes before them. Also ends the turns whose messages steered it, withdraws its open
+    questions and closes its open tool calls, so that nothing is left that waits for it.
+    """
+    at = datetime.now(UTC)
+    # Only a turn that waits has open questions, and deliveries that are put aside.
+    waited = turn.state is TurnState.WAITING
+    withdrawn = _withdraw(conn, turn, at) if waited else []
+    turns.finish(
+        conn,
+        turn.id,
+        state=ending.state,
+        error=ending.error,
+        ended=ending.ended,
+        processing=ending.processing,
+        usage=ending.usage,
+        at=at,
+    )
+    last = events_store.lock(conn, {turn.session: ()})[turn.session]
+    new = [*pending, *withdrawn]
+    for one in spoken:
+        new += _speak(conn, turn, one, ending, last + len(new), at)
+    new.append(finished(turn.id, ending))
+    joined = _end_joined(conn, turn, ending, at) if ending.steered else []
+    new += [finished(one.id, ending, joined=turn.id) for one in joined]
+    numbered = events_store.number(new, last, at)
+    events_store.advance(conn, {turn.session: last + len(new)}, at=at)
+    events_store.store(conn, {turn.session: numbered})
+    _answer(conn, turn, joined, at)
+    if waited:
+        deliveries.go_on(conn, turn.id, at=at)
+    _account(conn, turn, spoken, ending, at)
+    return numbered
+
+
+def end_unattended(
+    conn: sa.Connection, turn: Turn, *, state: TurnState, error: str | None = None
+) -> tuple[Ending, list[Event]]:
+    """End a turn that nobody works on, with every word its readers have seen."""
+    seen = fold_all(TurnView(turn.id), events_store.of_turn(conn, turn.session, turn.id))
+    words = {reply.reply: reply.text for reply in seen.replies}
+    voices = {voice.id: voice for voice in sessions.voices_of(conn, turn.session)}
+    spoken = [
+        Spoken(reply, voices[reply.voice], words.get(reply.id, reply.text))
+        for reply in replies.unfinished(conn, turn.id)
+    ]
+    ending = Ending(state, error, turn.usage, turn.processing)
+    return ending, end(conn, turn, spoken, ending, ())
+
+
+def _end_joined(conn: sa.Connection, turn: Turn, ending: Ending, at: datetime) -> list[Turn]:
+    return turns.end_joined(
+        conn, turn.id, state=ending.state, error=ending.error, ended=ending.ended, at=at
+    )
+
+
+def _withdraw(conn: sa.Connection, turn: Turn, at: datetime) -> list[NewEvent]:
+    events = []
+    for one in questions_store.open_of_turn(conn, turn.id):
+        questions_store.close(conn, one, state=QuestionState.CANCELLED, at=at)
+        events.append(answered(one, state=QuestionState.CANCELLED))
+    return events
+
+
+def _speak(
+    conn: sa.Connection, turn: Turn, one: Spoken, ending: Ending, newest: int, at: datetime
+) -> list[NewEvent]:
+    """Close a reply and keep its words as a message; its events, to come after `newest`."""
+    state = ReplyState.ERROR if ending.state is TurnState.FAILED else ReplyState.DONE
+    new = [
+        NewEvent(
+            "tool.finished",
+            {
+                "reply": one.reply.id,
+                "call": f"{call.iteration}.{call.ordinal}",
+                "tool": call.tool,
+                "state": ToolState.CANCELLED.value,
+                "text": "",
+            },
+            turn.id,
+        )
+        for call in (() if ending.whole else replies.cancel_calls(conn, one.reply.id, at=at))
+    ]
+    replies.finish(conn, one.reply.id, state=state, text=one.text, error=ending.error, at=at)
+    data = {"reply": one.reply.id, "state": state.value}
+    if ending.error:
+        data["error"] = ending.error
+    new.append(NewEvent("reply.finished", data, turn.id))
+    if one.text:
+        message = Message(
+            number=newest + len(new) + 1,
+            role=Role.VOICE if ending.compacted is None else Role.SYSTEM,
+            author=one.voice.name,
+            text=one.text,
+            status=_STATUS[ending.state],
+            at=at,
+            turn=turn.id,
+            voice=one.voice.id,
+        )
+        sessions.add_message(conn, turn.session, message, turn_number=turn.number)
+        new.append(message_added(message))
+    return new
+
+
+def _answer(conn: sa.Connection, turn: Turn, joined: Sequence[Turn], at: datetime) -> None:
+    deliveries.insert(conn, answers(turn, turn.answer_to), at=at)
+    for one in joined:
+        elsewhere = [address for address in one.answer_to if address not in turn.answer_to]
+        deliveries.insert(conn, answers(one, elsewhere), at=at)
+
+
+def _account(
+    conn: sa.Connection, turn: Turn, spoken: Sequence[Spoken], ending: Ending, at: datetime
+) -> None:
+    if turn.occurrence is not None:
+        failed = _FAILED[ending.state] and (ending.error or _FAILED[ending.state])
+        occurrences.finish(conn, turn.occurrence, failed=failed, at=at)
+    if ending.momentary:
+        memory.forget(conn, turn.session, "knob", ending.momentary)
+    if ending.compacted is not None:
+        sessions.begin_context(
+            conn,
+            turn.session,
+            after_turn=ending.compacted.after_turn,
+            summary=ending.compacted.summary,
+        )
+    if spoken:
+        spending.add(conn, spoken[0].voice.agent, ending.usage, ending.processing, at=at)
+
+
+def finished(turn: TurnId, ending: Ending, *, joined: TurnId | None = None) -> NewEvent:
+    """The last event of a turn; with `joined` of one that another turn has answered."""
+    data: dict[str, object] = {
+        "turn": turn,
+        "state": ending.state.value,
+        "processing_ms": round(ending.processing.total_seconds() * 1000),
+        "usage": asdict(ending.usage),
+    }
+    if joined is not None:
+        data |= {"joined": joined, "processing_ms": 0, "usage": asdict(Usage())}
+    if ending.error:
+        data["error"] = ending.error
+    if ending.ended:
+        data["ended"] = ending.ended.value
+    return NewEvent("turn.finished", data, turn)
+
+
+def message_added(message: Message) -> NewEvent:
+    """How the feed tells of a message; its number is the event's own."""
+    data: dict[str, object] = {
+        "number": message.number,
+        "role": message.role.value,
+        "author": message.author,
+        "text": message.text,
+        "status": message.status,
+    }
+    if message.voice:
+        data["voice"] = message.voice
+    return NewEvent("message.added", data, message.turn)
+
+
+def answers(turn: Turn, addresses: Sequence[Address]) -> list[NewDelivery]:
+    """The deliveries of a turn's reply: in order within a session and an address."""
+    return [
+        NewDelivery(address, session=turn.session, turn=turn.id, ordered=True)
+        for address in addresses
+    ]
