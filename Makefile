@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format bench lock clean
+.PHONY: help demo run test chromium check format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,11 @@ demo: $(READY) ## ring a real service by Telegram, webhook and cron, and show th
 run: $(READY) ## keep a service running on config.example.toml
 	@$(BIN)/ringback serve --config config.example.toml
 
-test: $(READY) ## run every test, on SQLite and on a real PostgreSQL
+test: $(READY) chromium ## run every test, on SQLite and PostgreSQL, in a real browser
 	@$(BIN)/python -m pytest -n 2
+
+chromium: $(READY) ## find Chromium for the tests; as root on Debian install it
+	@$(BIN)/python -m tests.browser.install
 
 check: $(READY) ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .

@@ -36,9 +36,14 @@ def refused(refusal: Refusal) -> web.Response:
     """Say why a ring starts no turn."""
     if refusal.reason is RefusalReason.IGNORED:
         return web.json_response({"turn": None, "reason": refusal.detail})
-    status, title = _REFUSED.get(refusal.reason, (409, "Refused"))
+    status, title = status_of(refusal)
     retry = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
     return problem(status, title, refusal.detail, headers=retry, reason=refusal.reason.value)
+
+
+def status_of(refusal: Refusal) -> tuple[int, str]:
+    """The status of a refusal that is told as an error, and what it is called."""
+    return _REFUSED.get(refusal.reason, (409, "Refused"))
 
 
 def pruned(headers: Mapping[str, str] | None = None) -> HttpProblem:

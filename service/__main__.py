@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -32,8 +32,12 @@ tasks = typer.Typer(help="Show tasks and run them.", no_args_is_help=True, rich_
 token = typer.Typer(
     help="Make, list and revoke API tokens.", no_args_is_help=True, rich_markup_mode=None
 )
+user = typer.Typer(
+    help="Let people sign in at the console.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(tasks, name="tasks")
 app.add_typer(token, name="token")
+app.add_typer(user, name="user")
 
 Config = Annotated[
     Path | None,
@@ -51,6 +55,10 @@ Token = Annotated[
 ]
 Key = Annotated[str, typer.Option("--session", help="The key of the session; same key, same one.")]
 Agent = Annotated[str | None, typer.Option(help="The agent of a new session.")]
+Role = Annotated[
+    Literal["viewer", "operator", "admin"],
+    typer.Option(help="Look; also talk and steer; also read the audit."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -229,7 +237,74 @@ def revoke_token(name: str, config: Config = None) -> None:
     _say(f"Revoked {gone}.")
 
 
+@user.command("add")
+def add_user(
+    name: str,
+    role: Role = "operator",
+    config: Config = None,
+) -> None:
+    """Let somebody sign in; the password is asked for, or read from the input."""
+    from datetime import UTC, datetime
+
+    from service.core.access import UserRole
+    from service.store import users
+
+    stored = users.hashed(_password(users.check_name(name)))
+    given, now = UserRole(role), datetime.now(UTC)
+    made = partial(users.add, name=name, password=stored, role=given, at=now)
+    if not _run(_on_database(_quietly(config), made)):
+        _fail([f"there is a user {name!r} already; see: ringback user password"], code=1)
+    _say(f"{name} may sign in as {role}.")
+
+
+@user.command("list")
+def list_users(config: Config = None) -> None:
+    """List who may sign in, and their roles."""
+    from service.store import users
+
+    for one in _run(_on_database(_quietly(config), users.everybody)):
+        _say(f"{one.name}  {one.role}  {one.created_at:%Y-%m-%d %H:%M} UTC")
+
+
+@user.command("password")
+def change_password(name: str, config: Config = None) -> None:
+    """Give somebody another password; who is signed in with the old one is signed out."""
+    from service.store import users
+
+    stored = users.hashed(_password(users.check_name(name)))
+    changed = partial(users.change_password, name=name, password=stored)
+    if not _run(_on_database(_quietly(config), changed)):
+        _no_user(name)
+    _say(f"{name} has another password.")
+
+
+@user.command("remove")
+def remove_user(name: str, config: Config = None) -> None:
+    """Let somebody sign in no more, and sign them out."""
+    from service.store import users
+
+    if not _run(_on_database(_quietly(config), partial(users.remove, name=name))):
+        _no_user(name)
+    _say(f"Removed {name}.")
+
+
 # -- shared -----------------------------------------------------------------------------------
+
+
+def _password(name: str) -> str:
+    """The password that is typed twice, or the first line of the input. Raises BadInput."""
+    from service.store import users
+
+    if sys.stdin.isatty():
+        return users.check_password(
+            typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True, err=True)
+        )
+    line = sys.stdin.buffer.readline().decode("utf-8", "replace")
+    return users.check_password(line.rstrip("\r\n"))
+
+
+def _no_user(name: str) -> None:
+    _fail([f"there is no user {name!r}; see: ringback user list"], code=1)
 
 
 def _settings(path: Path | None) -> Settings:

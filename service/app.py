@@ -17,22 +17,28 @@ import structlog
 from aiohttp import web
 
 from handlers.console.api import Api
+from handlers.console.gate import Gate, Place
+from handlers.console.outside import Bot, Outside
+from handlers.console.pages import Pages
 from handlers.console.rings import abilities_of
 from handlers.cron.clock import compile_task, tick
 from handlers.health import Health
 from handlers.http import BodyLimits, problems_middleware
+from handlers.webhook.by_hand import ByHand
 from handlers.webhook.callback import CallbackSender
 from handlers.webhook.hook import Hook, callback_address, compile_hook
 from handlers.webhook.receive import Webhooks
-from service import systemd
+from service import config, systemd
 from service.agents import schedule, send_message
 from service.agents.catalog import Catalog
 from service.agents.mcp import McpServers
 from service.agents.tools import Tool
 from service.config import Callback, Deliver, Settings
 from service.core.access import Policy
-from service.core.model import Address, Channel, SessionId, TurnId
+from service.core.model import Address, Binding, Cast, Channel, SessionId, TurnId, VoiceId
 from service.egress import Egress
+from service.engine.allowed import Allowed
+from service.engine.compositions import Compositions
 from service.engine.controls import Controls
 from service.engine.feed import Feed
 from service.engine.hints import Hints
@@ -42,6 +48,7 @@ from service.engine.intake import Intake
 from service.engine.leases import Leases
 from service.engine.metrics import Metrics
 from service.engine.outbox import Outbox
+from service.engine.replays import Replays, Retry
 from service.engine.results import Results
 from service.engine.scheduler import Scheduler
 from service.engine.tasks import Task
@@ -104,7 +111,12 @@ class App:
             self.metrics,
             live=live,
             stopping=self._stop,
+            stopping_voice=self._stop_voice,
             wake=self._wake,
+        )
+        self.allowed = Allowed(self.database)
+        self.compositions = Compositions(
+            self.database, settings.compositions, self._agents, settings.providers
         )
         self.egress = Egress()
         self.telegram = self._telegram() if channels and settings.telegram else None
@@ -147,6 +159,7 @@ class App:
             feed=self.feed.poke,
             work=self._wake_here,
             stop=self.lanes.stop,
+            stop_voice=self.turns.stop_voice,
         )
         self.housekeeping = Housekeeping(
             self.database,
@@ -155,7 +168,9 @@ class App:
             attempts=limits.turn_attempts,
             keep_events=limits.keep_events,
             keep_bodies=limits.keep_bodies,
+            archive_after=limits.archive_after,
             wake=self._wake,
+            announce=self.feed.announce,
         )
         self.scheduler = Scheduler(
             self.database, self.intake, self.metrics, self._tasks(), self._agents
@@ -229,7 +244,7 @@ class App:
             file_bytes=settings.limits.attachment_bytes,
             files=settings.limits.attachments_per_message,
         )
-        operator_tokens = tuple(secret.reveal() for secret in settings.server.tokens)
+        gate = self._gate()
         application = web.Application(middlewares=[problems_middleware])
         webhooks = Webhooks(
             self._hooks,
@@ -239,6 +254,7 @@ class App:
             tokens,
             limits,
             settings.server.public_url,
+            controls=self.controls,
         )
         api = Api(
             self.database,
@@ -248,13 +264,17 @@ class App:
             self.results,
             self.scheduler,
             self._agents,
-            (*operator_tokens, self.token),
+            gate,
             limits,
             abilities_of(self.catalog, self._agents),
+            compositions=self.compositions,
+            outside=self._outside(limits),
         )
         # Off this machine the figures are for operators only.
-        guard = None if settings.server.loopback else api.require_operator
+        guard = None if settings.server.loopback else gate.require_operator
         application.add_routes([*self.health.routes(guard), *webhooks.routes(), *api.routes()])
+        application.add_routes(Pages(gate.knows).routes())
+        application.on_shutdown.append(api.sockets.close)
         if self.telegram is not None:
             application.add_routes(self.telegram.routes())
         self._runner = web.AppRunner(
@@ -283,6 +303,12 @@ class App:
 
     # -- wiring ------------------------------------------------------------------------------
 
+    def _gate(self) -> Gate:
+        server = self.settings.server
+        configured = tuple(secret.reveal() for secret in server.tokens)
+        place = Place(server.public_url, loopback=server.loopback)
+        return Gate(self.database, (*configured, self.token), place, lasts=server.sign_in)
+
     def _telegram(self) -> TelegramChannel | None:
         if self.settings.telegram is None:
             return None
@@ -297,7 +323,33 @@ class App:
             leases=self.leases,
             public_url=self.settings.server.public_url,
             attachment_bytes=self.settings.limits.attachment_bytes,
+            allowed=self.allowed.ids,
+            compositions=self.compositions,
         )
+
+    def _outside(self, limits: BodyLimits) -> Outside:
+        """What the console can do about the other channels."""
+        by_hand = ByHand(self._hooks, self.intake, limits, self.controls)
+        retries: dict[Channel, Retry] = {Channel.WEBHOOK: by_hand.retry}
+        if self.telegram is not None:
+            retries[Channel.TELEGRAM] = self.telegram.retry
+        return Outside(
+            by_hand.ring,
+            Replays(self.database, retries, wake=self._wake),
+            self.allowed,
+            webhooks=self.settings.webhooks,
+            telegram=self.settings.telegram,
+            agents=self.settings.agents,
+            public_url=self.settings.server.public_url,
+            bot=self._bot(),
+        )
+
+    def _bot(self) -> Bot | None:
+        if self.telegram is None:
+            return None
+        from handlers.telegram.strangers import stranger
+
+        return Bot(self.telegram.identity, stranger)
 
     def _senders(self) -> Mapping[str, Sender]:
         targets: dict[str, Callback] = {}
@@ -344,18 +396,28 @@ class App:
 
     def _tasks(self) -> dict[str, Task]:
         return {
-            name: compile_task(
-                name, task, self._agents[task.agent], self._addresses("task", name, task.deliver)
-            )
+            name: self._task(name, task, self._addresses("task", name, task.deliver))
             for name, task in self.settings.tasks.items()
         }
+
+    def _task(self, name: str, settings: config.Task, addresses: tuple[Address, ...]) -> Task:
+        binding, cast = self._answering(settings)
+        return compile_task(name, settings, binding, addresses, cast)
+
+    def _answering(self, trigger: config.Webhook | config.Task) -> tuple[Binding, Cast | None]:
+        """Who answers a trigger: an agent, or the voices of a composition, the first one ahead."""
+        if trigger.composition is None:
+            return self._agents[trigger.agent or ""], None
+        cast = self.compositions.configured(trigger.composition)
+        return cast.voices[0].binding, cast
 
     def _webhooks(self) -> dict[str, Hook]:
         hooks, problems = {}, []
         for name, webhook in self.settings.webhooks.items():
             addresses = self._addresses("webhook", name, webhook.deliver, webhook.callback)
             try:
-                hooks[name] = compile_hook(name, webhook, self._agents[webhook.agent], addresses)
+                binding, cast = self._answering(webhook)
+                hooks[name] = compile_hook(name, webhook, binding, addresses, cast)
             except BadInput as error:
                 problems.append(f"webhooks.{name}.{error}")
         problems += self.catalog.problems()
@@ -393,6 +455,10 @@ class App:
     def _stop(self, turn: TurnId) -> None:
         self.lanes.stop(turn)
         self.hints.stopping(turn)
+
+    def _stop_voice(self, turn: TurnId, voice: VoiceId) -> None:
+        self.turns.stop_voice(turn, voice)
+        self.hints.stopping_voice(turn, voice)
 
     # -- readiness ---------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from service.core.rounds import MOST_ROUNDS
 from service.errors import ConfigError
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -32,8 +33,14 @@ _LONGEST = timedelta(days=36_500)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TELEGRAM_TOKEN = re.compile(r"[0-9]+:[A-Za-z0-9_-]{20,}")
 _TELEGRAM_SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_SHOULD = re.compile("(?:Input|String|Tuple) should")
 _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SPOT = re.compile(r"-?[0-9]+(:[0-9]+)?")
+MOST_VOICES = 8
+"""Of one session."""
+LONGEST_CALLED_NAME = 40
+"""Of a voice, or of a composition that is made while the service runs."""
+LONGEST_VOICE_PROMPT = 20_000
 
 
 class Secret:
@@ -134,6 +141,7 @@ class Server(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     public_url: WebUrl | None = None
     tokens: Annotated[tuple[SecretValue, ...], Field(strict=False)] = ()
+    sign_in: Timeout = timedelta(hours=12)
     drain: Duration = timedelta(seconds=20)
 
     @property
@@ -187,6 +195,7 @@ class LimitsSettings(_Section):
     turn_attempts: Positive = 3
     keep_events: Duration = timedelta(days=30)
     keep_bodies: Duration = timedelta(days=30)
+    archive_after: Duration = timedelta(days=30)
     attachment_bytes: Positive = 10_485_760
     attachments_per_message: Positive = 10
 
@@ -395,12 +404,21 @@ class Deliver(_Section):
 
 
 class _Trigger(_Section):
-    """What turns that nobody is present at may do."""
+    """Who answers, and what turns that nobody is present at may do."""
 
-    agent: str
+    agent: str | None = None
+    composition: str | None = None
     permit: NameSet = frozenset()
     approve: NameSet = frozenset()
     ask: Literal["never", "wait"] = "never"
+
+    @model_validator(mode="after")
+    def _answered(self) -> Self:
+        if self.agent is None and self.composition is None:
+            raise _problem("agent: give an agent, or a composition of several")
+        if self.agent is not None and self.composition is not None:
+            raise _problem("composition: give either an agent or a composition, not both")
+        return self
 
 
 class Webhook(_Trigger):
@@ -447,6 +465,67 @@ class Task(_Trigger):
         return self
 
 
+def _voice_name(value: str) -> str:
+    """Check that people and models can call somebody by this name."""
+    if value != value.strip() or not value.isprintable() or any(one in value for one in "@[]/"):
+        raise _problem(
+            "write a name on one line, without white space around it, and without @, [, ] and /"
+        )
+    return value
+
+
+CalledName = Annotated[
+    str, Field(min_length=1, max_length=LONGEST_CALLED_NAME), AfterValidator(_voice_name)
+]
+
+
+class CompositionVoice(_Section):
+    """One voice of a composition: an agent, or a model with words of its own."""
+
+    agent: str | None = None
+    provider: str | None = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    prompt: Annotated[str, Field(max_length=LONGEST_VOICE_PROMPT)] = ""
+    name: CalledName | None = None
+    rounds: Annotated[int, Field(ge=0, le=MOST_ROUNDS)] = 0
+
+    @property
+    def called(self) -> str:
+        """What the others call it."""
+        return self.name or self.agent or ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> CompositionVoice:
+        if self.agent is not None:
+            if self.provider is not None or self.model is not None or self.prompt:
+                raise _problem("agent: an agent brings its provider, model and prompt; leave them")
+            _check_called(self.called)
+            return self
+        if self.provider is None:
+            raise _problem("agent: give an agent, or a provider with a model, prompt and name")
+        if self.model is None:
+            raise _problem("model: needed with a provider")
+        if self.name is None:
+            raise _problem("name: needed with a provider; the others call it so")
+        return self
+
+
+def _check_called(name: str) -> None:
+    if len(name) > LONGEST_CALLED_NAME:
+        raise _problem(f"name: the agent's is too long; give one of 1 to {LONGEST_CALLED_NAME}")
+
+
+class Composition(_Section):
+    """Voices to begin a session with."""
+
+    voices: Annotated[
+        tuple[CompositionVoice, ...],
+        Field(strict=False, min_length=1, max_length=MOST_VOICES),
+    ]
+    mode: Literal["broadcast", "conductor"] = "broadcast"
+    continuation: Literal["none", "prompt", "auto"] = "none"
+
+
 def _default_providers() -> dict[str, Provider]:
     return {"offline": Provider(kind="offline")}
 
@@ -475,6 +554,7 @@ class Settings(_Section):
     telegram: Telegram | None = None
     webhooks: dict[str, Webhook] = Field(default_factory=dict)
     tasks: dict[str, Task] = Field(default_factory=dict)
+    compositions: dict[str, Composition] = Field(default_factory=dict)
 
     def secrets(self) -> Iterator[str]:
         """Every secret value, for the log to hide."""
@@ -499,6 +579,29 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     if problems or settings is None:
         raise ConfigError(problems)
     return settings
+
+
+def composition_of(
+    given: Mapping[str, Any], *, agents: Iterable[str], providers: Iterable[str]
+) -> Composition:
+    """Read a composition that comes from elsewhere, as strictly as one of the file.
+
+    Raises ConfigError with every problem, each with its path in what was given.
+    """
+    problems = _voices_known("", given, dict.fromkeys(agents), dict.fromkeys(providers))
+    composition: Composition | None = None
+    try:
+        composition = Composition.model_validate(dict(given))
+    except ValidationError as error:
+        root = ("compositions", "")
+        known = {problem.partition(": ")[0] for problem in problems}
+        for one in error.errors(include_url=False, include_input=False):
+            one["loc"] = (*root, *one["loc"])
+            told = _sentence(one).removeprefix(f"{'.'.join(root)}.")
+            problems += [told] if told.partition(": ")[0] not in known else []
+    if problems or composition is None:
+        raise ConfigError(problems)
+    return composition
 
 
 def _parse(path: Path | None) -> dict[str, Any]:
@@ -605,7 +708,9 @@ _WANTED = {
     "frozen_set_type": "write a list, in brackets",
     "int_type": "write a whole number",
     "model_type": "write a table",
+    "string_too_short": "must not be empty",
     "string_type": "write a text, in quotes",
+    "too_short": "must not be empty",
     "tuple_type": "write a list, in brackets",
 }
 
@@ -617,7 +722,7 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{path}: unknown key{_hint(where)}"
     if error["type"] == "missing":
         return f"{path}: is missing; it has no default"
-    text = _WANTED.get(error["type"], error["msg"].replace("Input should", "must"))
+    text = _WANTED.get(error["type"]) or _SHOULD.sub("must", error["msg"], count=1)
     # Checks of a whole section name the key themselves.
     if error["type"] == "config" and (named := re.match(r"([a-z_]+): ", text)):
         return f"{path}.{named[1]}: {text[named.end() :]}"
@@ -641,6 +746,9 @@ def _model_at(where: Iterable[str]) -> type[BaseModel] | None:
     for part in where:
         if get_origin(annotation) is dict:
             annotation = get_args(annotation)[1]
+            continue
+        if part.isdigit() and get_origin(annotation) is tuple:
+            annotation = get_args(annotation)[0]
             continue
         model = _model_in(annotation)
         if model is None or part not in model.model_fields:
@@ -674,16 +782,21 @@ def _across(document: Mapping[str, Any]) -> list[str]:
             "or leave the password to PGPASSWORD or ~/.pgpass"
         )
     agents = document.get("agents", {"assistant": None})
+    compositions = document.get("compositions", {})
     for section in ("webhooks", "tasks"):
         for name, one in _tables(document, section):
             path = f"{section}.{name}"
             problems += _known(f"{path}.agent", one.get("agent"), agents)
+            problems += _known(f"{path}.composition", one.get("composition"), compositions)
             if "telegram" in _table(one, "deliver"):
                 problems += _bot_known(document, f"{path}.deliver.telegram")
     for name, agent in _tables(document, "agents"):
         for to in _table(agent, "send_to"):
             problems += _bot_known(document, f"agents.{name}.send_to.{to}.telegram")
     problems += _mcp_known(document)
+    providers = document.get("providers", {"offline": None})
+    for name, composition in _tables(document, "compositions"):
+        problems += _voices_known(f"compositions.{name}.", composition, agents, providers)
     telegram = _table(document, "telegram")
     problems += _known("telegram.agent", telegram.get("agent"), agents)
     public = str(server.get("public_url", ""))
@@ -699,7 +812,7 @@ def _names(document: Mapping[str, Any]) -> list[str]:
     return [
         f"{section}: the name {name!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with "
         "a letter or digit"
-        for section in ("providers", "agents", "mcp", "webhooks", "tasks")
+        for section in ("providers", "agents", "mcp", "webhooks", "tasks", "compositions")
         for name in _table(document, section)
         if not _NAME.fullmatch(name)
     ]
@@ -731,6 +844,32 @@ def _mcp_known(document: Mapping[str, Any]) -> list[str]:
         if isinstance(tool, str) and tool.startswith("mcp:")
         for problem in _known(f"agents.{name}.tools", tool.removeprefix("mcp:"), servers)
     ]
+
+
+def _voices_known(
+    path: str, composition: Mapping[str, Any], agents: object, providers: object
+) -> list[str]:
+    """Voices that nobody can speak as, and those that are called the same."""
+    given = composition.get("voices")
+    voices = given if isinstance(given, list) else []
+    problems: list[str] = []
+    taken: dict[str, int] = {}
+    for number, voice in enumerate(voices):
+        if not isinstance(voice, dict):
+            continue
+        at = f"{path}voices.{number}"
+        problems += _known(f"{at}.agent", voice.get("agent"), agents)
+        problems += _known(f"{at}.provider", voice.get("provider"), providers)
+        name = voice.get("name") or voice.get("agent")
+        if not isinstance(name, str):
+            continue
+        first = taken.setdefault(name.casefold(), number)
+        if first != number:
+            problems.append(
+                f"{at}.name: {name!r} is what voices.{first} is called already; "
+                "capital letters make no difference"
+            )
+    return problems
 
 
 def _known(path: str, name: object, among: object) -> list[str]:

@@ -14,8 +14,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -160,7 +163,7 @@ def test_help_names_every_command(folder: Folder) -> None:
     said = folder.run("--help").out
 
     commands = ["serve", "demo", "check-config", "migrate", "chat", "send"]
-    commands += ["sessions", "tasks", "token"]
+    commands += ["sessions", "tasks", "token", "user"]
     assert [one for one in commands if not re.search(rf"^  {one} +\S", said, re.MULTILINE)] == []
 
 
@@ -273,6 +276,56 @@ def test_a_token_is_all_that_is_printed(folder: Folder) -> None:
     assert re.fullmatch(r"ci  \d{4}-\d\d-\d\d \d\d:\d\d UTC\n", listed.out)
 
 
+def test_a_person_is_added_with_a_password_from_the_input(folder: Folder) -> None:
+    """It is neither shown nor stored as it is; the second of a name is refused."""
+    added = folder.run("user", "add", "ann", "--role", "viewer", given=b"correct horse\n")
+    again = folder.run("user", "add", "ann", given=b"another password\n")
+    listed = folder.run("user", "list")
+
+    assert (added.code, added.out, added.err) == (0, "ann may sign in as viewer.\n", "")
+    assert (again.code, again.out) == (1, "")
+    assert "there is a user 'ann' already" in again.err
+    assert re.fullmatch(r"ann  viewer  \d{4}-\d\d-\d\d \d\d:\d\d UTC\n", listed.out)
+    assert b"correct horse" not in (folder.path / "ringback.db").read_bytes()
+
+
+def test_a_person_is_removed(folder: Folder) -> None:
+    """Then there is nobody of that name."""
+    folder.run("user", "add", "ann", given=b"correct horse\n")
+
+    changed = folder.run("user", "password", "ann", given=b"another password\n")
+    removed = folder.run("user", "remove", "ann")
+    missing = [
+        folder.run("user", "remove", "ann"),
+        folder.run("user", "password", "ann", given=b"another password\n"),
+    ]
+
+    assert (changed.out, removed.out) == ("ann has another password.\n", "Removed ann.\n")
+    assert [one.code for one in missing] == [1, 1]
+    nobody = "ringback: there is no user 'ann'; see: ringback user list\n"
+    assert [one.err for one in missing] == [nobody] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "problem"),
+    [
+        ("ann", b"short\n", "the password needs 8 to 1024 characters"),
+        ("ann", b"", "the password needs 8 to 1024 characters"),
+        ("Ann", b"correct horse\n", "NAME: 'Ann' cannot be used"),
+        ("a b", b"correct horse\n", "NAME: 'a b' cannot be used"),
+    ],
+)
+def test_a_person_that_cannot_be_added(
+    folder: Folder, name: str, password: bytes, problem: str
+) -> None:
+    """The reason says what to give; nothing is stored."""
+    said = folder.run("user", "add", name, given=password)
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"ringback: {problem}")
+    assert not (folder.path / "ringback.db").exists()
+
+
 # -- without a service ----------------------------------------------------------------------------
 
 
@@ -360,6 +413,28 @@ def test_a_token_lets_in_from_anywhere(served: Folder, folder: Folder) -> None:
     assert revoked.out == "Revoked 1.\n"
     assert (after.code, after.err.partition(";")[0]) == (1, NO_TOKEN)
     assert again.err == "ringback: there is no token 'far'; see: ringback token list\n"
+
+
+def test_a_person_signs_in_at_a_running_service(served: Folder) -> None:
+    """Added beside it, it is known at once; removed, its sign-in is over."""
+    served.run("user", "add", "ann", given=b"correct horse\n")
+    form = urlencode({"name": "ann", "password": "correct horse"})
+    own = {"Origin": _url(served), "Content-Type": "application/x-www-form-urlencoded"}
+
+    with closing(HTTPConnection(urlsplit(_url(served)).netloc, timeout=PATIENCE)) as browser:
+        browser.request("POST", "/signin", form, own)
+        signed_in = browser.getresponse()
+        signed_in.read()
+        cookie = {"Cookie": signed_in.headers["Set-Cookie"].partition(";")[0]}
+        browser.request("GET", "/api/me", headers=cookie)
+        me = json.load(browser.getresponse())
+        served.run("user", "remove", "ann")
+        browser.request("GET", "/api/me", headers=cookie)
+        refused = browser.getresponse()
+        refused.read()
+
+    assert (signed_in.status, refused.status) == (303, 401)
+    assert me == {"name": "ann", "role": "operator"}
 
 
 def test_a_task_is_run_and_its_answer_shown(served: Folder) -> None:
@@ -490,6 +565,19 @@ class Keyboard:
     def over(self) -> int:
         """Wait for the end; return the exit code."""
         return self._process.wait(PATIENCE)
+
+
+def test_a_password_is_typed_twice_and_not_shown(folder: Folder) -> None:
+    """A slip of the finger locks nobody out, and nobody reads along."""
+    with Keyboard(folder, "user", "add", "ann") as keyboard:
+        keyboard.until("Password of ann: ")
+        keyboard.type("correct horse")
+        keyboard.until("Repeat for confirmation: ")
+        keyboard.type("correct horse")
+        keyboard.until("ann may sign in as operator.")
+
+        assert keyboard.over() == 0
+    assert "correct" not in keyboard.seen
 
 
 def test_ctrl_c_stops_the_answer_and_then_leaves(served: Folder) -> None:

@@ -19,6 +19,7 @@ from service.config import (
     Agent,
     AgentLimits,
     Auth,
+    Composition,
     DatabaseSettings,
     LimitsSettings,
     Log,
@@ -62,6 +63,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "telegram": Telegram,
     "webhooks": Webhook,
     "tasks": Task,
+    "compositions": Composition,
 }
 
 
@@ -257,6 +259,50 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
             '[tasks.t]\ncron = "0 * * * *"\ntimezone = "Mars/X"\nagent = "assistant"\nprompt = "p"',
             "tasks.t.timezone: 'Mars/X'",
         ),
+        (
+            '[webhooks.w]\nauth = "none"',
+            "webhooks.w.agent: give an agent, or a composition of several",
+        ),
+        (
+            '[tasks.t]\ncron = "0 * * * *"\nprompt = "p"',
+            "tasks.t.agent: give an agent, or a composition of several",
+        ),
+        (
+            '[webhooks.w]\nagent = "assistant"\ncomposition = "c"\nauth = "none"\n'
+            '[compositions.c]\nvoices = [{ agent = "assistant" }]',
+            "webhooks.w.composition: give either an agent or a composition",
+        ),
+        (
+            '[tasks.t]\ncron = "0 * * * *"\nprompt = "p"\ncomposition = "nobody"',
+            "tasks.t.composition: there is no 'nobody'; there are: none",
+        ),
+        ("[compositions.c]", "compositions.c.voices: is missing"),
+        ("[compositions.c]\nvoices = []", "compositions.c.voices: "),
+        (
+            '[compositions.c]\nvoices = [{ agent = "nobody" }]',
+            "compositions.c.voices.0.agent: there is no 'nobody'; there are: assistant",
+        ),
+        (
+            '[compositions.c]\nvoices = [{ provider = "p", model = "m", name = "A" }]',
+            "compositions.c.voices.0.provider: there is no 'p'; there are: offline",
+        ),
+        (
+            '[compositions.c]\nvoices = [{ provider = "offline", model = "echo" }]',
+            "compositions.c.voices.0.name: needed with a provider",
+        ),
+        (
+            '[compositions.c]\nvoices = [{ agent = "assistant", rounds = 4 }]',
+            "compositions.c.voices.0.rounds: ",
+        ),
+        (
+            '[compositions.c]\nvoices = [{ agent = "assistant" }, '
+            '{ provider = "offline", model = "echo", name = "Assistant" }]',
+            "compositions.c.voices.1.name: 'Assistant' is what voices.0 is called already",
+        ),
+        (
+            '[compositions.c]\nvoices = [{ agent = "assistant", name = "a@b" }]',
+            "compositions.c.voices.0.name: write a name on one line",
+        ),
         ("server = 1", "server: write a table"),
         ("[server]\nport = 70000", "server.port:"),
         ('[server]\nport = "80"', "server.port:"),
@@ -311,6 +357,10 @@ def test_a_broken_section_does_not_hide_the_others(tmp_path: Path) -> None:
             "tasks.t.deliver.telegramm: unknown key; did you mean telegram?",
         ),
         ("[log]\nfile = 1", "log.file: unknown key; there are: level, format"),
+        (
+            '[compositions.c]\nvoices = [{ agent = "assistant", round = 1 }]',
+            "compositions.c.voices.0.round: unknown key; did you mean rounds?",
+        ),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_known_ones(
@@ -453,9 +503,13 @@ def _collect(
             continue
         keys.add(name)
         named = get_origin(field.annotation) is dict
-        inner = [one for value in values for one in (value.values() if named else [value])]
+        inner = [one for value in values for one in (value.values() if named else _each(value))]
         for one in _models_in(field.annotation):
             _collect(one, inner, shown)
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:

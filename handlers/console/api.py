@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
-from functools import partial
+from datetime import timedelta
+from functools import cached_property, partial
+from typing import Any
 
-import sqlalchemy as sa
 from aiohttp import web
 
+from handlers.console import openapi
 from handlers.console.calls import MOST, Context, Handler, Routes, bad, is_id, text_of
+from handlers.console.compositions import Composing
+from handlers.console.gate import Gate
+from handlers.console.lists import Lists
 from handlers.console.memory import Remembered
-from handlers.console.rings import Abilities, open_session
+from handlers.console.outside import Outside
+from handlers.console.replay import Replaying
+from handlers.console.rings import Abilities
 from handlers.console.shapes import (
     agent_json,
+    limits_json,
+    listed_json,
     message_json,
-    occurrence_json,
     receipt_of,
-    session_json,
+    run_json,
     task_json,
-    whole_session_json,
+    upcoming,
 )
+from handlers.console.signin import SigningIn
+from handlers.console.socket import Sockets
 from handlers.console.steer import Steering
-from handlers.http import BodyLimits, HttpProblem, bearer, cursor, query_number, stream_events
+from handlers.console.triggers import Triggers
+from handlers.console.voices import Voicing
+from handlers.http import BodyLimits, HttpProblem, cursor, query_number, stream_events
 from handlers.turns import (
     LONGEST_WAIT,
     Telling,
@@ -34,21 +44,22 @@ from handlers.turns import (
     pruned,
     refused,
 )
-from service.core.access import Operator, authorise, identify
-from service.core.model import Binding, Refusal, SessionId, TurnId, Usage
-from service.core.states import DeliveryState, InboxState
-from service.core.text import clean
+from service.core.model import Binding, Refusal, SessionId, TurnId
+from service.engine.compositions import Compositions
 from service.engine.controls import Controls
 from service.engine.feed import Feed
 from service.engine.intake import Intake
 from service.engine.results import Result, Results
 from service.engine.scheduler import Scheduler
 from service.engine.tasks import LONGEST_PROMPT, NewTask, TaskView
-from service.store import deliveries, inbox, questions, sessions, tokens, turns
+from service.store import lists, occurrences, sessions
 from service.store.database import Database
 from service.store.sessions import Session
 
 _LONGEST_WORD = 255
+_UPCOMING = 5
+_LARGEST = 2**53
+"""No message has a larger number."""
 
 
 @dataclass(frozen=True)
@@ -62,33 +73,50 @@ class Api:
     results: Results
     scheduler: Scheduler
     agents: Mapping[str, Binding]
-    operator_tokens: tuple[str, ...]
+    gate: Gate
     limits: BodyLimits
     abilities: Mapping[str, Abilities] = field(default_factory=dict)
     """What agents take besides words, by name."""
+    compositions: Compositions = field(kw_only=True)
+    outside: Outside = field(kw_only=True)
 
     @property
     def context(self) -> Context:
         """What all calls share."""
         return Context(self.database, self.limits)
 
-    def routes(self) -> list[web.RouteDef]:
-        """The routes to serve."""
-        steering = Steering(
+    @cached_property
+    def steering(self) -> Steering:
+        """The calls that move a session; what is done over a socket goes through them, too."""
+        return Steering(
             self.context,
             self.intake,
             self.controls,
             Telling(self.feed, self.results),
             self.agents,
             self.abilities,
+            Voicing(self.context, self.controls, self.compositions, self.agents),
         )
+
+    @cached_property
+    def sockets(self) -> Sockets:
+        """The WebSockets that are open; whoever serves the routes closes them."""
+        return Sockets(self.context, self.gate, self.feed, self.steering, self._listed)
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to serve."""
         remembered = Remembered(self.context, self.controls)
+        signing_in = SigningIn(self.gate, self.limits)
         table: Routes = [
-            *steering.routes(),
+            *self.steering.routes(),
             *remembered.routes(),
-            ("GET", "/api/sessions", self.list_sessions),
-            ("POST", "/api/sessions", self.make_session),
-            ("GET", "/api/sessions/{session}", self.one_session),
+            *signing_in.routes(),
+            ("GET", "/api/openapi.json", openapi.show),
+            *Composing(self.context, self.compositions).routes(),
+            *Triggers(self.context, self.outside).routes(),
+            *Replaying(self.context, self.outside.replays).routes(),
+            *self.steering.voicing.routes(),
+            *Lists(self.context, self.controls, self.steering.voicing).routes(),
             ("GET", "/api/sessions/{session}/messages", self.messages),
             ("GET", "/api/sessions/{session}/events", self.events),
             ("GET", "/api/turns/{turn}", self.turn),
@@ -101,78 +129,38 @@ class Api:
             ("POST", "/api/tasks/{task}/enable", partial(self.switch_task, on=True)),
             ("POST", "/api/tasks/{task}/disable", partial(self.switch_task, on=False)),
             ("GET", "/api/tasks/{task}/occurrences", self.occurrences),
-            ("GET", "/api/deliveries", self.list_deliveries),
-            ("GET", "/api/inbox", self.list_inbox),
         ]
         return [
-            web.route(method, path, partial(self._authorised, handler))
-            for method, path, handler in table
+            *signing_in.open_routes(),
+            web.get("/api/ws", self._socket, allow_head=False),
+            *(
+                web.route(method, path, partial(self._authorised, handler))
+                for method, path, handler in table
+            ),
         ]
 
-    async def require_operator(self, request: web.Request) -> None:
-        """Raise HttpProblem 401 unless the request shows an operator's token."""
-        token = bearer(request)
-        principal = identify(token, tokens=self.operator_tokens)
-        if token is not None and await self._was_issued(token):
-            principal = Operator()
-        if authorise(principal, allow=()) is not None:
-            detail = (
-                "send an operator's token: Authorization: Bearer …; "
-                "make one: ringback token create NAME"
-            )
-            raise HttpProblem(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        visitor = await self.gate.admit(request, socket=True)
+        return await self.sockets.serve(request, visitor)
+
+    async def _listed(self, changed: Sequence[SessionId]) -> list[dict[str, Any]]:
+        found = [await self.database.read(lists.get, one) for one in changed]
+        return [listed_json(one) for one in found if one is not None]
 
     async def _authorised(self, handler: Handler, request: web.Request) -> web.StreamResponse:
-        await self.require_operator(request)
-        return await handler(request)
-
-    async def _was_issued(self, token: str) -> bool:
-        # Our own tokens are told by their beginning, so that noise costs no query.
-        if not token.startswith(tokens.PREFIX):
-            return False
-        return await self.database.read(tokens.name_of, token) is not None
+        visitor = await self.gate.admit(request)
+        async with self.gate.held(request, visitor):
+            return await handler(request)
 
     # -- sessions ----------------------------------------------------------------------------
 
-    async def list_sessions(self, request: web.Request) -> web.Response:
-        """Sessions, the most recently active first; `next` is the cursor of the page after."""
-        limit = query_number(request, "limit", default=50, most=MOST)
-        before = _before(request.query.get("cursor"))
-        found = await self.database.read(sessions.newest, limit=limit, before=before)
-        last = found[-1] if found and len(found) == limit else None
-        following = f"{last.active_at.isoformat()}~{last.id}" if last else None
-        shown = [session_json(one) for one in found]
-        return web.json_response({"sessions": shown, "next": following})
-
-    async def make_session(self, request: web.Request) -> web.Response:
-        """Get the session with a key, or make it: 200 or 201."""
-        body = await self.context.object(request)
-        key = text_of(body, "key", most=255)
-        if key != clean(key):
-            # Replaced, two keys could become one and share a session.
-            raise bad("key: must not hold U+0000 or half of a surrogate pair")
-        agent = body.get("agent", next(iter(self.agents), None))
-        binding = self.agents.get(agent) if isinstance(agent, str) else None
-        if binding is None:
-            raise bad(f"agent: there is no {agent!r}; there are: {', '.join(self.agents)}")
-        try:
-            found, made = await open_session(self.database, key, binding)
-        except LookupError as error:
-            raise HttpProblem(409, "Conflict", str(error)) from error
-        return web.json_response(session_json(found), status=201 if made else 200)
-
-    async def one_session(self, request: web.Request) -> web.Response:
-        """One session, with what its turns took."""
-        session = await self.context.session(request)
-        processing, usage, asked = await self.database.read(_taken, session.id)
-        return web.json_response(whole_session_json(session, processing, usage, asked))
-
     async def messages(self, request: web.Request) -> web.Response:
-        """Messages of a session after a number, oldest first."""
+        """Messages of a session, oldest first: those after a number, or the last before one."""
         session = await self.context.session(request)
         limit = query_number(request, "limit", default=100, most=MOST)
+        before = query_number(request, "before", default=0, most=_LARGEST) or None
         found = await self.database.read(
-            sessions.history, session.id, after=cursor(request), limit=limit
+            sessions.history, session.id, after=cursor(request), limit=limit, before=before
         )
         return web.json_response({"messages": [message_json(one) for one in found]})
 
@@ -203,8 +191,12 @@ class Api:
 
     async def list_agents(self, _request: web.Request) -> web.Response:
         """The configured agents, their knobs, and the files they are shown."""
+        settings = self.outside.agents
         found = [
-            agent_json(name, one, self.abilities.get(name, Abilities()))
+            {
+                **agent_json(name, one, self.abilities.get(name, Abilities())),
+                "limits": limits_json(settings[name].limits) if name in settings else None,
+            }
             for name, one in self.agents.items()
         ]
         return web.json_response({"agents": found})
@@ -265,27 +257,14 @@ class Api:
         )
 
     async def occurrences(self, request: web.Request) -> web.Response:
-        """The newest occurrences of a task."""
+        """The newest occurrences of a task, and its next few instants."""
         view = await self._task(request)
         limit = query_number(request, "limit", default=50, most=MOST)
         found = await self.scheduler.occurrences(view.task.name, limit=limit)
-        return web.json_response({"occurrences": [occurrence_json(one) for one in found]})
-
-    # -- what went wrong ---------------------------------------------------------------------
-
-    async def list_deliveries(self, request: web.Request) -> web.Response:
-        """The newest deliveries, of one state when `state` names it."""
-        state = _choice(request, "state", DeliveryState)
-        limit = query_number(request, "limit", default=50, most=MOST)
-        found = await self.database.read(deliveries.newest, state=state, limit=limit)
-        return web.json_response({"deliveries": found})
-
-    async def list_inbox(self, request: web.Request) -> web.Response:
-        """The newest things received, of one state when `state` names it."""
-        state = _choice(request, "state", InboxState)
-        limit = query_number(request, "limit", default=50, most=MOST)
-        found = await self.database.read(inbox.newest, state=state, limit=limit)
-        return web.json_response({"inbox": found})
+        turns_ = [one.turn for one in found if one.turn is not None]
+        started = await self.database.read(occurrences.started, turns_)
+        shown = [run_json(one, started.get(one.turn) if one.turn else None) for one in found]
+        return web.json_response({"occurrences": shown, "upcoming": upcoming(view, _UPCOMING)})
 
     # -- shared ------------------------------------------------------------------------------
 
@@ -301,30 +280,3 @@ class Api:
         if view is None:
             raise HttpProblem(404, "Not found", f"there is no task {name!r}")
         return view
-
-
-def _taken(conn: sa.Connection, session: SessionId) -> tuple[timedelta, Usage, int]:
-    """Processing time and usage of all turns of a session, and how many questions are open."""
-    processing, usage = turns.spent(conn, session)
-    return processing, usage, len(questions.open_of_session(conn, session))
-
-
-def _choice(request: web.Request, name: str, states: type[StrEnum]) -> str | None:
-    given = request.query.get(name)
-    known = [state.value for state in states]
-    if given is not None and given not in known:
-        raise bad(f"{name} takes one of {', '.join(known)}")
-    return given
-
-
-def _before(cursor_: str | None) -> tuple[datetime, SessionId] | None:
-    if cursor_ is None:
-        return None
-    at, _, id_ = cursor_.partition("~")
-    try:
-        instant = datetime.fromisoformat(at)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None or not id_.isascii() or "\0" in id_:
-        raise bad('cursor takes what "next" of the page before said')
-    return instant, SessionId(id_)

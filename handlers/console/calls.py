@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -47,6 +48,13 @@ class Context:
         if found is None:
             raise no_session()
         return found
+
+
+def writable(session: Session) -> Session:
+    """The same session, when it is not archived. Raises HttpProblem 409."""
+    if session.archived:
+        raise HttpProblem(409, "Conflict", "the session is archived; restore it first")
+    return session
 
 
 def bad(detail: str) -> HttpProblem:
@@ -97,3 +105,8 @@ def text_of(body: Mapping[str, Any], name: str, *, most: int) -> str:
     if len(value) > most:
         raise bad(f"{name}: at most {most} characters")
     return value
+
+
+def instant(at: datetime | None) -> str | None:
+    """An instant as the API tells it."""
+    return at.isoformat().replace("+00:00", "Z") if at else None

@@ -19,6 +19,7 @@ from handlers.console.calls import (
     missing,
     no_session,
     unfit,
+    writable,
 )
 from handlers.console.shapes import entry_json, memory_json, spent_json
 from handlers.forms import as_download
@@ -62,7 +63,7 @@ class Remembered:
 
     async def change_state(self, request: web.Request) -> web.Response:
         """Merge into state and knobs, all or nothing; null takes a value away, a knob's too."""
-        session = await self.context.session(request)
+        session = writable(await self.context.session(request))
         body = await self.context.object(request)
         unknown = sorted(set(body) - {"state", "knobs"})
         if unknown:
@@ -78,7 +79,7 @@ class Remembered:
 
     async def clear(self, request: web.Request) -> web.Response:
         """Let what the model is told begin anew; everything that was said is kept."""
-        session = await self.context.session(request)
+        session = writable(await self.context.session(request))
         async with self.controls.steps() as command:
             await command.clear(session.id, by=OPERATOR)
         return web.Response(status=204)

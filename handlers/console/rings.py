@@ -15,6 +15,7 @@ from service.core.knobs import Knob
 from service.core.model import (
     Binding,
     Busy,
+    Cast,
     Channel,
     Json,
     NewAttachment,
@@ -64,6 +65,8 @@ class Wish:
     busy: Busy | None = None
     attachments: tuple[NewAttachment, ...] = ()
     knobs: Json = field(default_factory=dict)
+    target: VoiceId | None = None
+    """The voice that is to answer alone."""
 
     def ring(self, session: SessionId, binding: Binding, *, key: str | None = None) -> Ring:
         """The ring for it; the same `key` makes the same turn, and takes no other wish."""
@@ -83,6 +86,7 @@ class Wish:
             busy=self.busy,
             attachments=self.attachments,
             knobs=self.knobs,
+            target=self.target,
         )
 
     def _body(self) -> bytes:
@@ -91,6 +95,7 @@ class Wish:
             "kind": self.kind.value if self.kind is not TurnKind.MESSAGE else None,
             "busy": self.busy.value if self.busy else None,
             "knobs": dict(self.knobs),
+            "target": self.target,
             "attachments": [described(one) for one in self.attachments],
         }
         said = {name: value for name, value in others.items() if value}
@@ -104,17 +109,39 @@ async def open_session(database: Database, key: str, binding: Binding) -> tuple[
 
     LookupError: it was removed at this very moment.
     """
+    return await begin_session(database, binding, key=key)
+
+
+async def begin_session(
+    database: Database,
+    binding: Binding,
+    *,
+    key: str | None = None,
+    cast: Cast | None = None,
+    title: str | None = None,
+    busy: Busy | None = None,
+) -> tuple[Session, bool]:
+    """Begin a session, or get the one that has the key; whether it is new. Raises LookupError.
+
+    LookupError: it was removed at this very moment.
+    """
     new = NewSession(
         id=SessionId(new_id()),
         binding=binding,
         owner=OPERATOR,
         source=Source.MANUAL,
         origin=Channel.CONSOLE,
-        key=f"api:{key}",
-        busy=binding.busy,
+        key=None if key is None else f"api:{key}",
+        title=title,
+        titled=title is not None,
+        busy=busy or binding.busy,
+        cast=cast,
     )
     made = await database.write(sessions.insert, [new], at=datetime.now(UTC), last_event=0)
-    found = await database.read(sessions.by_key, f"api:{key}")
+    if new.key is None:
+        found = await database.read(sessions.get, new.id)
+    else:
+        found = await database.read(sessions.by_key, new.key)
     if found is None:
         raise LookupError("the session was just removed; try again")
     return found, bool(made)

@@ -8,12 +8,15 @@ from typing import Any
 
 from handlers.console.rings import Abilities
 from handlers.turns import Receipt
+from service import config
 from service.core.knobs import Knob
-from service.core.model import Accepted, Attachment, Binding, Message, Usage
+from service.core.model import Accepted, Attachment, Binding, Message, Reply, Usage, Voice
 from service.engine.memory import KnobView, Memory
 from service.engine.tasks import TaskView
 from service.store.audit import Entry
+from service.store.lists import Listed, Run
 from service.store.occurrences import Occurrence
+from service.store.search import Hit
 from service.store.sessions import Session
 from service.store.spending import Spent
 
@@ -27,6 +30,14 @@ def session_json(session: Session) -> dict[str, Any]:
         "title": session.title,
         "owner": session.owner,
         "busy": session.busy.value,
+        "mode": session.mode.value,
+        "continuation": session.continuation.value,
+        "composition": session.composition,
+        "task": session.task,
+        "titled": session.titled,
+        "target": session.target,
+        "unread": session.last_message > session.read_to,
+        "last_message": session.last_message,
         "source": session.source.value,
         "origin": session.origin.value,
         "sticky": session.sticky,
@@ -49,6 +60,57 @@ def whole_session_json(
     }
 
 
+def listed_json(listed: Listed) -> dict[str, Any]:
+    """A session as it stands in a list."""
+    return {
+        **session_json(listed.session),
+        "state": listed.state.value if listed.state else None,
+        "run": _run(listed.run) if listed.run else None,
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    """The last time a task rang in its session."""
+    duration = run.duration
+    return {
+        "occurrence": run.occurrence,
+        "scheduled_at": _iso(run.scheduled_at),
+        "started_at": _iso(run.started_at),
+        "finished_at": _iso(run.finished_at),
+        "state": run.state.value,
+        "duration_ms": None if duration is None else _milliseconds(duration),
+        "manual": run.manual,
+    }
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A message that was found."""
+    return {
+        "session": hit.session,
+        "title": hit.title,
+        "number": hit.number,
+        "role": hit.role.value,
+        "author": hit.author,
+        "excerpt": hit.excerpt,
+        "at": _iso(hit.at),
+    }
+
+
+def voice_json(voice: Voice, newest: Reply | None) -> dict[str, Any]:
+    """A voice, and where its newest reply is."""
+    return {
+        "voice": voice.id,
+        "name": voice.name,
+        "agent": voice.agent,
+        "provider": voice.provider,
+        "model": voice.model,
+        "active": voice.active,
+        "rounds": voice.rounds,
+        "status": newest.state.value if newest else "waiting",
+        "error": newest.error if newest else None,
+    }
+
+
 def message_json(message: Message) -> dict[str, Any]:
     """A message as the API tells it."""
     return {
@@ -58,6 +120,8 @@ def message_json(message: Message) -> dict[str, Any]:
         "text": message.text,
         "status": message.status,
         "turn": message.turn,
+        "voice": message.voice,
+        "round": message.round,
         "at": _iso(message.at),
         "attachments": [attachment_json(one) for one in message.attachments],
     }
@@ -148,6 +212,32 @@ def occurrence_json(one: Occurrence) -> dict[str, Any]:
         "turn": one.turn,
         "session": one.session,
         "finished_at": _iso(one.finished_at),
+    }
+
+
+def run_json(one: Occurrence, started_at: datetime | None) -> dict[str, Any]:
+    """The same with how long its turn took."""
+    took = one.finished_at - started_at if one.finished_at and started_at else None
+    return {
+        **occurrence_json(one),
+        "started_at": _iso(started_at),
+        "duration_ms": _milliseconds(took) if took is not None else None,
+    }
+
+
+def upcoming(view: TaskView, most: int) -> list[str | None]:
+    """The next few instants of a task."""
+    instants = [view.next_at] if view.next_at is not None else []
+    while instants and not view.task.once and len(instants) < most:
+        instants.append(view.task.schedule.after(instants[-1]))
+    return [_iso(one) for one in instants]
+
+
+def limits_json(limits: config.AgentLimits) -> dict[str, Any]:
+    """What an agent may take, durations in milliseconds."""
+    return {
+        name: _milliseconds(value) if isinstance(value, timedelta) else value
+        for name, value in limits
     }
 
 

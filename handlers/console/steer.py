@@ -24,25 +24,28 @@ from handlers.console.calls import (
 )
 from handlers.console.rings import Abilities, Wish
 from handlers.console.shapes import receipt_of
+from handlers.console.voices import Voicing
 from handlers.forms import check_files, is_form, new_file, parse_form
 from handlers.http import HttpProblem, idempotency_key, parse_json, read_body
 from handlers.turns import Telling, refused
 from service.core.access import OPERATOR
 from service.core.knobs import check_all
 from service.core.model import (
+    Accepted,
     Binding,
     Busy,
     NewAttachment,
     QuestionId,
     Refusal,
     SessionId,
+    TurnId,
     TurnKind,
 )
 from service.core.text import clean
 from service.engine.controls import Controls
 from service.engine.intake import Intake
 from service.engine.questions import views
-from service.engine.steering import Answering
+from service.engine.steering import Answering, Interrupting
 from service.errors import BadInput
 from service.store import sessions
 
@@ -62,6 +65,7 @@ class Steering:
     telling: Telling
     agents: Mapping[str, Binding]
     abilities: Mapping[str, Abilities]
+    voicing: Voicing
 
     def routes(self) -> Routes:
         """The calls to serve."""
@@ -81,15 +85,7 @@ class Steering:
         """Say something: as JSON, or as a form with a JSON part `message` and files."""
         session = session_id(request)
         body, files = await self._message(request)
-        # A picture says enough by itself.
-        text = text_of(body, "text", most=LONGEST_TEXT) if "text" in body or not files else ""
-        wish = Wish(
-            clean(text),
-            busy=_busy(body),
-            attachments=tuple(files),
-            knobs=await self._knobs(session, body),
-        )
-        return await self._ring(request, session, wish)
+        return await self._ring(request, session, await self.said(session, body, files))
 
     async def render(self, request: web.Request) -> web.StreamResponse:
         """Let the agent go on without a word from anybody."""
@@ -102,11 +98,35 @@ class Steering:
         """Have the history summed up."""
         return await self._ring(request, session_id(request), Wish(kind=TurnKind.COMPACT))
 
+    async def said(
+        self, session: SessionId, body: Mapping[str, Any], files: Sequence[NewAttachment] = ()
+    ) -> Wish:
+        """What somebody wants who says `body`. Raises HttpProblem."""
+        # A picture says enough by itself.
+        text = text_of(body, "text", most=LONGEST_TEXT) if "text" in body or not files else ""
+        return Wish(
+            clean(text),
+            busy=_busy(body),
+            attachments=tuple(files),
+            knobs=await self._knobs(session, body),
+            target=await self.voicing.target(session, body.get("target")),
+        )
+
+    async def ring(
+        self, session: SessionId, wish: Wish, *, key: str | None = None
+    ) -> Accepted | Refusal:
+        """Let a session hear a wish; the same `key` again makes no other turn."""
+        return await self.intake.accept(wish.ring(session, self._any_agent, key=key))
+
+    @property
+    def _any_agent(self) -> Binding:
+        # The session there is has its own.
+        return next(iter(self.agents.values()))
+
     async def _ring(
         self, request: web.Request, session: SessionId, wish: Wish
     ) -> web.StreamResponse:
-        ring = wish.ring(session, next(iter(self.agents.values())), key=idempotency_key(request))
-        outcome = await self.intake.accept(ring)
+        outcome = await self.ring(session, wish, key=idempotency_key(request))
         if isinstance(outcome, Refusal):
             return refused(outcome)
         return await self.telling.tell(request, receipt_of(outcome))
@@ -149,22 +169,37 @@ class Steering:
     # -- what runs ---------------------------------------------------------------------------
 
     async def stop(self, request: web.Request) -> web.Response:
-        """Stop what runs and what waits in a session."""
+        """Stop what runs and what waits in a session; with `voice`, that voice alone."""
         session = await self.context.session(request)
+        body = await self.context.object_or_nothing(request)
+        return web.json_response({"stopped": await self.stopped(session.id, body)})
+
+    async def stopped(self, session: SessionId, body: Mapping[str, Any]) -> int:
+        """How many turns, or voices if `body` names one, are stopped. Raises HttpProblem."""
+        if body.get("voice") is not None:
+            return int(await self.stop_voice(session, body["voice"]))
         async with self.controls.steps() as command:
-            stopped = await command.stop_session(session.id, by=OPERATOR)
-        return web.json_response({"stopped": stopped})
+            return await command.stop_session(session, by=OPERATOR)
+
+    async def stop_voice(self, session: SessionId, given: Any) -> bool:
+        """Stop one voice of what runs; False when it does not speak. Raises HttpProblem."""
+        voice = await self.voicing.target(session, given)
+        assert voice is not None
+        async with self.controls.steps() as command:
+            return await command.stop_voice(session, voice, by=OPERATOR)
 
     async def interrupt(self, request: web.Request) -> web.StreamResponse:
         """Have what runs pause and ask how to go on; with `text`, go on with that."""
         session = await self.context.session(request)
         body = await self.context.object_or_nothing(request)
         if "text" in body:
-            text = clean(text_of(body, "text", most=LONGEST_TEXT))
-            return await self._ring(request, session.id, Wish(text, busy=Busy.INTERRUPT))
+            return await self._ring(request, session.id, interruption(body))
+        return web.json_response({"interrupt": (await self.pause(session.id)).value})
+
+    async def pause(self, session: SessionId) -> Interrupting:
+        """Have what runs in a session pause and ask how to go on."""
         async with self.controls.steps() as command:
-            outcome = await command.interrupt(session.id, by=OPERATOR, operator=True)
-        return web.json_response({"interrupt": outcome.value})
+            return await command.interrupt(session, by=OPERATOR, operator=True)
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -178,7 +213,18 @@ class Steering:
     async def answer(self, request: web.Request) -> web.Response:
         """Answer a question, once; its turn goes on."""
         session = await self.context.session(request)
-        body = await self.context.object(request)
+        asked, turn = await self.answered(session.id, await self.context.object(request))
+        where = {"Location": f"/api/turns/{turn}"}
+        shown = {"question": asked, "turn": turn, "status_url": where["Location"]}
+        return web.json_response(shown, headers=where)
+
+    async def answered(
+        self, session: SessionId, body: Mapping[str, Any]
+    ) -> tuple[QuestionId, TurnId]:
+        """Answer a question of a session; which one, and the turn that goes on.
+
+        Raises HttpProblem.
+        """
         question = text_of(body, "question", most=_LONGEST_NAME)
         words = text_of(body, "answer", most=LONGEST_TEXT)
         if not is_id(question):
@@ -186,16 +232,19 @@ class Steering:
         asked = QuestionId(question)
         async with self.controls.steps() as command:
             found = await command.question(asked)
-            if found is None or found.session != session.id:
+            if found is None or found.session != session:
                 raise missing("question in this session")
             outcome = await command.answer(asked, words, by=OPERATOR, operator=True)
         if outcome is Answering.OVER:
             raise HttpProblem(409, "Conflict", "it was answered, expired or withdrawn before")
         if outcome is not Answering.ANSWERED:
             raise missing("question in this session")
-        where = {"Location": f"/api/turns/{found.turn}"}
-        shown = {"question": asked, "turn": found.turn, "status_url": where["Location"]}
-        return web.json_response(shown, headers=where)
+        return asked, found.turn
+
+
+def interruption(body: Mapping[str, Any]) -> Wish:
+    """What somebody wants who interrupts with words."""
+    return Wish(clean(text_of(body, "text", most=LONGEST_TEXT)), busy=Busy.INTERRUPT)
 
 
 def _busy(body: Mapping[str, Any]) -> Busy | None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from service.config import Task as Settings
-from service.core.model import Address, Binding
+from service.core.model import Address, Binding, Cast
 from service.core.schedule import Schedule
 from service.engine.scheduler import Scheduler
 from service.engine.tasks import Task
@@ -20,7 +20,11 @@ _AFTER_ERROR = timedelta(seconds=1)
 
 
 def compile_task(
-    name: str, settings: Settings, binding: Binding, answer_to: tuple[Address, ...]
+    name: str,
+    settings: Settings,
+    binding: Binding,
+    answer_to: tuple[Address, ...],
+    cast: Cast | None = None,
 ) -> Task:
     """Make a task of its settings. Raises BadInput when its schedule cannot be."""
     return Task(
@@ -33,6 +37,7 @@ def compile_task(
         overlap=settings.overlap,
         enabled=settings.enabled,
         answer_to=answer_to,
+        cast=cast,
     )
 
 

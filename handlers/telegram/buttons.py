@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.core.model import Question, QuestionId, QuestionKind, TurnId
+from service.core.model import Question, QuestionId, QuestionKind, TurnId, Voice, VoiceId
 
 STOP_PREFIX = "stop:"
 QUESTION_PREFIX = "q:"
+PICK_PREFIX = "to:"
 YES, NO = "yes", "no"
+_EVERYBODY = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,13 @@ class Chosen:
 
     question: QuestionId
     which: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The voice that is to answer; None means all of them."""
+
+    voice: VoiceId | None
 
 
 def stop_data(turn: str) -> str:
@@ -59,6 +68,21 @@ def chosen(data: str) -> Chosen | None:
     if f"{prefix}:" != QUESTION_PREFIX or not question or not which:
         return None
     return Chosen(QuestionId(question), which)
+
+
+def pick_button(voice: Voice | None) -> Button:
+    """The button that lets one voice answer, or all of them."""
+    if voice is None:
+        return Button("Everybody", f"{PICK_PREFIX}{_EVERYBODY}")
+    return Button(voice.name, f"{PICK_PREFIX}{voice.id}")
+
+
+def picked(data: str) -> Picked | None:
+    """Who is to answer when the button is pressed; None when it is another button."""
+    voice = data.removeprefix(PICK_PREFIX)
+    if not voice or voice == data:
+        return None
+    return Picked(None if voice == _EVERYBODY else VoiceId(voice))
 
 
 def words_of(button: Chosen, question: Question) -> str | None:

@@ -13,17 +13,18 @@ from handlers.telegram.client import Client
 from handlers.telegram.commands import MENU
 from handlers.telegram.media import LARGEST
 from handlers.telegram.poll import Poller, PollTimes
-from handlers.telegram.receive import Receiver, Rules
+from handlers.telegram.receive import AllowedIds, Receiver, Rules
 from handlers.telegram.send import SendTimes, TelegramSender
 from handlers.telegram.translate import Me
 from handlers.telegram.webhook import Webhook
 from service.config import Telegram
 from service.core.model import Binding
 from service.core.pacing import GROUP, PRIVATE, Pace
+from service.engine.compositions import Compositions
 from service.engine.controls import Controls
 from service.engine.intake import Intake
 from service.engine.leases import Leases
-from service.errors import ChannelBusy, ChannelError, ConfigError
+from service.errors import BadInput, ChannelBusy, ChannelError, ConfigError
 from service.ports import Files, Sender
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -46,6 +47,8 @@ class TelegramChannel:
         leases: Leases,
         public_url: str | None,
         attachment_bytes: int = LARGEST,
+        allowed: AllowedIds | None = None,
+        compositions: Compositions | None = None,
         path: str = "/telegram",
         private: Pace = PRIVATE,
         group: Pace = GROUP,
@@ -70,6 +73,8 @@ class TelegramChannel:
             controls=controls,
             answer=self._client.answer,
             edit=self._client.edit,
+            allowed=allowed,
+            compositions=compositions,
         )
         self._me: Me | None = None
         self._times = poll_times or PollTimes()
@@ -115,6 +120,21 @@ class TelegramChannel:
             polling = self._task is not None and not self._task.done()
             return polling and self._poller.trouble is None
         return self._registered
+
+    def identity(self) -> tuple[str | None, bool]:
+        """What the bot is called, None as long as Telegram has not told; and whether it is well."""
+        return (self._me.username if self._me else None), self.healthy
+
+    async def retry(self, source: str, key: str, body: bytes) -> str:
+        """Try a quarantined update again; return the key it is stored under this time.
+
+        Raises BadInput when it still cannot be understood.
+        """
+        if source != self.bot:
+            raise BadInput(f"it came to the bot {source}, which is not configured any more")
+        if self._me is None:
+            raise BadInput("the bot does not know its own name yet; try again in a moment")
+        return await self._receiver.retry(key, body, self._me)
 
     def routes(self) -> list[web.RouteDef]:
         """Where Telegram posts to; nowhere when we fetch."""

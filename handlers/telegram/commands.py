@@ -6,22 +6,36 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
+from handlers.telegram import voices
+from handlers.telegram.literal import code, plain
 from handlers.telegram.translate import Called
+from handlers.telegram.voices import Told
 from service.core.access import may_interrupt
-from service.core.model import Binding, Channel, SessionId, TurnKind, Usage
+from service.core.model import Binding, Cast, Channel, SessionId, TurnKind, Usage
 from service.core.states import TurnState
+from service.engine.compositions import Compositions
 from service.engine.controls import Command, SessionStatus, SessionSummary
+from service.engine.keeping import NotKept
 from service.engine.memory import KnobView
 from service.engine.steering import Interrupting
 from service.errors import BadInput
+from service.store.lists import View
 
 # In the order Telegram's menu shows them.
 MENU: Mapping[str, str] = {
-    "new": "Start a new session: /new [agent]",
-    "stop": "Stop the running reply",
+    "new": "Start a new session: /new [agent or composition]",
+    "stop": "Stop the running reply, or one voice: /stop [voice]",
     "interrupt": "Have it pause and ask: /interrupt [new instruction]",
     "status": "Show this chat's session",
-    "sessions": "List the sessions of this chat",
+    "sessions": "List the sessions of this chat: /sessions [archived or scheduled]",
+    "title": "Name this session: /title words",
+    "pin": "Pin this session",
+    "unpin": "Let go of it",
+    "archive": "Put this session away",
+    "voices": "Show who speaks here",
+    "mode": "Who answers: /mode [broadcast or conductor]",
+    "to": "Pick who answers: /to [voice or all]",
+    "rounds": "How often a voice goes on by itself: /rounds voice-or-all 0-3",
     "clear": "Let the agent begin anew; the history is kept",
     "compact": "Sum up what was said so far",
     "rerun": "Let the agent go on without a message",
@@ -44,7 +58,16 @@ _INTERRUPTIONS: Mapping[Interrupting, str] = {
     Interrupting.IDLE: "Nothing is running.",
     Interrupting.NOT_OWNER: "Only the owner of this session may interrupt it.",
 }
-_NO_SESSION = "No session yet. Write something to start one."
+_NOT_KEPT: Mapping[NotKept, str] = {
+    NotKept.PINNED: "The session is pinned. /unpin it first.",
+    NotKept.BUSY: "The session has something to do. /stop it first, or wait until it is done.",
+}
+_LONGEST_TITLE = 200
+_NONE_LISTED: Mapping[View, str] = {
+    View.ACTIVE: voices.GONE,
+    View.ARCHIVED: "Nothing is archived.",
+    View.SCHEDULED: "No task has said anything here.",
+}
 _MEGABYTE = 2**20
 _STATES: Mapping[TurnState | None, str] = {
     None: "idle",
@@ -66,34 +89,65 @@ def turn_of(called: Called, status: SessionStatus | None) -> TurnKind | None:
 class Commands:
     """Carries out commands, each inside of one transaction."""
 
-    def __init__(self, agents: Mapping[str, Binding], *, agent: str) -> None:
+    def __init__(
+        self,
+        agents: Mapping[str, Binding],
+        *,
+        agent: str,
+        compositions: Compositions | None = None,
+    ) -> None:
         self._agents = agents
         self._agent = agent
+        self._compositions = compositions
 
-    async def run(self, called: Called, command: Command) -> None:
+    async def prepared(self, called: Called) -> Cast | str | None:
+        """The voices of the composition that /new names, or why there are none.
+
+        It is looked up before the command's transaction; None means that it needs no composition.
+        """
+        if called.name != "new" or not called.argument or called.argument in self._agents:
+            return None
+        found = [] if self._compositions is None else await self._compositions.all()
+        usable = {one.name.casefold(): one.name for one in found if not one.archived}
+        name = usable.get(called.argument.casefold())
+        if name is None or self._compositions is None:
+            known = ", ".join(map(code, [*sorted(self._agents), *usable.values()]))
+            kinds = "agent or composition" if usable else "agent"
+            return f"There is no {kinds} {code(called.argument)}. Choose one of {known}."
+        try:
+            return await self._compositions.resolve(name)
+        except BadInput as problem:
+            return plain(f"{problem}.")
+
+    async def run(self, called: Called, command: Command, prepared: Cast | str | None) -> None:
         """Do what somebody asked for and tell them."""
-        words = await self._answer(called, command)
-        await command.notice(called.spot.address, words, options=_answering(called))
+        answer = await self._answer(called, command, prepared)
+        told = answer if isinstance(answer, Told) else Told(answer)
+        options: dict[str, object] = dict(_answering(called))
+        if told.buttons:
+            options["buttons"] = [[[one.text, one.data] for one in row] for row in told.buttons]
+        await command.notice(called.spot.address, told.words, options=options)
 
-    async def _answer(self, called: Called, command: Command) -> str:
+    async def _answer(
+        self, called: Called, command: Command, prepared: Cast | str | None
+    ) -> str | Told:
         match called.name:
             case "start" | "help":
                 return self._help()
             case "new":
-                return await self._new(called, command)
+                return await self._new(called, command, prepared)
             case "stop":
-                stopped = await command.stop(key=called.spot.session_key, by=called.person.name)
-                return "Stopped." if stopped else "Nothing is running."
+                return await _stop(called, command)
             case "status":
                 return _status(await command.status(key=called.spot.session_key), self._agent)
             case "sessions":
-                return _list(await command.sessions(home=called.spot.address), datetime.now(UTC))
+                return await _sessions(called, command)
         if called.name in KNOWN:
             session = await command.session_of(key=called.spot.session_key)
             return await _in_session(called, command, session)
         near = get_close_matches(called.name, KNOWN, n=1)
         hint = f" Did you mean /{near[0]}?" if near else " /help lists what I know."
-        return f"I do not know /{_plain(called.name)}.{hint}"
+        return f"I do not know /{plain(called.name)}.{hint}"
 
     def _help(self) -> str:
         lines = [f"/{name} — {words}" for name, words in MENU.items() if name != "help"]
@@ -108,12 +162,10 @@ class Commands:
             ]
         )
 
-    async def _new(self, called: Called, command: Command) -> str:
-        agent = called.argument or self._agent
-        binding = self._agents.get(agent)
-        if binding is None:
-            known = ", ".join(f"`{name}`" for name in sorted(self._agents))
-            return f"There is no agent {_code(agent)}. Choose one of {known}."
+    async def _new(self, called: Called, command: Command, prepared: Cast | str | None) -> str:
+        if isinstance(prepared, str):
+            return prepared
+        binding = _first(prepared) or self._agents[called.argument or self._agent]
         await command.new_session(
             key=called.spot.session_key,
             binding=binding,
@@ -121,18 +173,46 @@ class Commands:
             author=called.person.name,
             origin=Channel.TELEGRAM,
             sticky=True,
+            cast=prepared,
         )
-        return f"A new session with **{binding.agent}** ({_code(binding.model)})."
+        if prepared is not None:
+            names = ", ".join(f"**{plain(one.name)}**" for one in prepared.voices)
+            return f"A new session with {names}."
+        return f"A new session with **{binding.agent}** ({code(binding.model)})."
 
 
-async def _in_session(called: Called, command: Command, session: SessionId | None) -> str:
+def _first(cast: Cast | None) -> Binding | None:
+    return cast.voices[0].binding if cast else None
+
+
+async def _stop(called: Called, command: Command) -> str:
+    """Stop what runs, or one voice of it where there are several."""
+    key, by = called.spot.session_key, called.person.name
+    session = await command.session_of(key=key) if called.argument else None
+    if session is not None:
+        told = await voices.stop(called.argument, command, session, by)
+        if told is not None:
+            return told
+    return "Stopped." if await command.stop(key=key, by=by) else "Nothing is running."
+
+
+async def _sessions(called: Called, command: Command) -> str:
+    try:
+        view = View(called.argument.strip().lower() or View.ACTIVE)
+    except ValueError:
+        return "Write /sessions, /sessions archived or /sessions scheduled."
+    found = await command.sessions(home=called.spot.address, view=view)
+    return _list(found, datetime.now(UTC)) if found else _NONE_LISTED[view]
+
+
+async def _in_session(called: Called, command: Command, session: SessionId | None) -> str | Told:
     """Carry out a command that needs a session."""
     by = called.person.name
     match called.name, session:
         case "interrupt", None:
             return _INTERRUPTIONS[Interrupting.IDLE]
         case _, None:
-            return _NO_SESSION
+            return voices.GONE
         case "interrupt", session:
             return _INTERRUPTIONS[await command.interrupt(session, by=by)]
         case "clear", session:
@@ -143,6 +223,17 @@ async def _in_session(called: Called, command: Command, session: SessionId | Non
             return _knobs(memory.knobs if memory else ())
         case "set", session:
             return await _set(called.argument, command, session)
+        case "voices" | "mode" | "to" | "rounds", session:
+            return await voices.steer(called, command, session)
+        case "title", session:
+            return await _title(called.argument, command, session, by)
+        case "pin" | "unpin", session:
+            pinned = called.name == "pin"
+            refused = await command.pin(session, sticky=pinned, by=by)
+            return _kept(refused, "Pinned." if pinned else "No longer pinned.")
+        case "archive", session:
+            refused = await command.archive(session, by=by)
+            return _kept(refused, "Archived. What you write next begins a new session.")
     # It had no session when the command was looked at, and has one since.
     return "The session has only begun. Try again."
 
@@ -154,8 +245,20 @@ async def _set(argument: str, command: Command, session: SessionId) -> str:
     try:
         kept = await command.set_knob(session, name, value[0])
     except BadInput as problem:
-        return _plain(f"{problem}.")
-    return f"{_code(name)} is now {_code(_value(kept))}."
+        return plain(f"{problem}.")
+    return f"{code(name)} is now {code(_value(kept))}."
+
+
+async def _title(argument: str, command: Command, session: SessionId, by: str) -> str:
+    title = " ".join(argument.split())
+    if not 0 < len(title) <= _LONGEST_TITLE:
+        return f"Write /title and a name of 1 to {_LONGEST_TITLE} characters."
+    refused = await command.rename(session, title, by=by)
+    return _kept(refused, f"This session is called **{plain(title)}** now.")
+
+
+def _kept(refused: NotKept | None, done: str) -> str:
+    return done if refused is None else _NOT_KEPT.get(refused, plain(f"{refused.detail}."))
 
 
 def introduction(person: int) -> str:
@@ -190,11 +293,11 @@ def _status(status: SessionStatus | None, agent: str) -> str:
     if status is None:
         return f"No session yet. Write something, and `{agent}` answers."
     lines = [
-        f"**{_plain(status.title or 'Untitled session')}**",
-        f"Agent: {_code(status.agent)}, model {_code(status.model)} of {_code(status.provider)}",
+        f"**{plain(status.title or 'Untitled session')}**",
+        f"Agent: {code(status.agent)}, model {code(status.model)} of {code(status.provider)}",
         f"State: {_STATES.get(status.state, 'idle')}, {status.queued} waiting",
         f"Worked for {_duration(status.processing)}, {_spent(status.usage)}",
-        f"Session: {_code(status.session)}, since {status.created_at:%Y-%m-%d %H:%M} UTC",
+        f"Session: {code(status.session)}, since {status.created_at:%Y-%m-%d %H:%M} UTC",
     ]
     if status.questions:
         lines.append(f"Open questions: {status.questions}")
@@ -218,10 +321,10 @@ def _knobs(knobs: Sequence[KnobView]) -> str:
 
 
 def _knob(one: KnobView) -> str:
-    about = f" {_plain(one.description)}" if one.description else ""
+    about = f" {plain(one.description)}" if one.description else ""
     span = ", for one turn" if one.momentary else ""
-    takes = _plain(f"Takes {one.takes}{span}.")
-    return f"- {_code(one.name)} = {_code(_value(one.value))}:{about} {takes}"
+    takes = plain(f"Takes {one.takes}{span}.")
+    return f"- {code(one.name)} = {code(_value(one.value))}:{about} {takes}"
 
 
 def _value(value: object) -> str:
@@ -231,16 +334,14 @@ def _value(value: object) -> str:
 
 
 def _list(sessions: Sequence[SessionSummary], now: datetime) -> str:
-    if not sessions:
-        return "No session yet. Write something to start one."
     return "\n".join(_item(one, now) for one in sessions)
 
 
 def _item(one: SessionSummary, now: datetime) -> str:
-    title = _plain(one.title or "Untitled session")
+    title = plain(one.title or "Untitled session")
     shown = f"**{title}** (current)" if one.current else title
     ago = _duration(now - one.active_at)
-    return f"- {shown}, {_code(one.agent)}, {ago} ago"
+    return f"- {shown}, {code(one.agent)}, {ago} ago"
 
 
 def _duration(duration: timedelta) -> str:
@@ -249,13 +350,3 @@ def _duration(duration: timedelta) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _code(text: str) -> str:
-    words = " ".join(text.replace("`", "").split())
-    return f"`{words or ' '}`"
-
-
-def _plain(text: str) -> str:
-    """Words of others inside of our Markdown, taken literally."""
-    return "".join(f"\\{one}" if one in "\\`*_~[]<>|&#!" else one for one in text)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handlers.telegram.buttons import Chosen, chosen, stopped_turn, words_of
-from handlers.telegram.markup import Rich
+from handlers.telegram import voices
+from handlers.telegram.buttons import Chosen, Picked, chosen, picked, stopped_turn, words_of
+from handlers.telegram.markup import Rich, render
 from handlers.telegram.questions import closed
 from handlers.telegram.translate import Pressed
 from service.core.access import OPERATOR
@@ -30,7 +31,7 @@ class Reaction:
 
 def is_ours(data: str) -> bool:
     """Whether a button still means something."""
-    return stopped_turn(data) is not None or chosen(data) is not None
+    return any(one(data) is not None for one in (stopped_turn, chosen, picked))
 
 
 async def react(pressed: Pressed, command: Command | None) -> Reaction:
@@ -38,6 +39,9 @@ async def react(pressed: Pressed, command: Command | None) -> Reaction:
     turn = stopped_turn(pressed.data)
     if turn is not None:
         return await _stop(turn, pressed, command)
+    pick = picked(pressed.data)
+    if pick is not None:
+        return Reaction(NOTHING) if command is None else await _pick(pick, pressed, command)
     button = chosen(pressed.data)
     if button is None:
         return Reaction(NOTHING)
@@ -48,6 +52,19 @@ async def _stop(turn: TurnId, pressed: Pressed, command: Command | None) -> Reac
     home, by = pressed.spot.address, pressed.person.name
     stopped = command is not None and await command.stop_turn(turn, home=home, by=by)
     return Reaction("Stopping." if stopped else "It is over already.")
+
+
+async def _pick(pick: Picked, pressed: Pressed, command: Command) -> Reaction:
+    session = await command.session_of(key=pressed.spot.session_key)
+    company = None if session is None else await command.company(session)
+    if session is None or company is None:
+        return Reaction(NOTHING)
+    voice = next((one.voice for one in company.voices if one.voice.id == pick.voice), None)
+    if pick.voice is not None and (voice is None or not voice.active):
+        # It is a voice of a session that was here before, or rests by now.
+        return Reaction(NOTHING)
+    words = await voices.pick(voice, command, session, pressed.person.name)
+    return Reaction("Got it.", render(words))
 
 
 async def _answer(button: Chosen, pressed: Pressed, command: Command) -> Reaction:

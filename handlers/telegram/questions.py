@@ -56,9 +56,11 @@ def _choices(question: str, choices: Sequence[str]) -> Keyboard:
 
 
 def _buttons(options: Json) -> Keyboard:
-    match options.get("button"):
-        case {"text": str(text), "data": str(data)}:
+    match options:
+        case {"button": {"text": str(text), "data": str(data)}}:
             return [[Button(text, data)]]
+        case {"buttons": [*rows]}:
+            return [[Button(text, data) for text, data in row] for row in rows]
     return ()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, assert_never
@@ -44,6 +45,7 @@ from service.core.model import (
     TurnKind,
 )
 from service.core.states import InboxState
+from service.engine.compositions import Compositions
 from service.engine.controls import Command, Controls
 from service.engine.intake import Intake
 from service.errors import BadInput, ChannelError, StoreDown, StoreError
@@ -52,6 +54,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Answer = Callable[[str, str], Coroutine[Any, Any, None]]
 Edit = Callable[[Spot, str, Rich], Coroutine[Any, Any, None]]
+AllowedIds = Callable[[], Awaitable[frozenset[int]]]
 
 _REMEMBERED = 1000
 
@@ -77,7 +80,8 @@ class Receiver:
     """Brings updates to the intake; returns from each only when it is stored.
 
     `answer` tells Telegram that a pressed button was noticed; `edit` changes what the message
-    says that it is under, and takes its buttons away.
+    says that it is under, and takes its buttons away. `allowed` returns who may write besides
+    those of the rules; it is asked only about those whom the rules refuse.
     """
 
     def __init__(
@@ -89,14 +93,17 @@ class Receiver:
         controls: Controls,
         answer: Answer,
         edit: Edit,
+        allowed: AllowedIds | None = None,
+        compositions: Compositions | None = None,
     ) -> None:
         self._rules = rules
+        self._allowed = allowed
         self._bot = bot
         self._intake = intake
         self._controls = controls
         self._answer = answer
         self._edit = edit
-        self._commands = Commands(rules.agents, agent=rules.agent)
+        self._commands = Commands(rules.agents, agent=rules.agent, compositions=compositions)
         # Telegram sends an album as several updates. One word about it is enough; and what it is
         # about, and for whom, only one of them says.
         self._refused_albums = _Recently()
@@ -129,6 +136,19 @@ class Receiver:
         log.warning("telegram.quarantined", update=key, reason=reason)
         await self._note(key, body, InboxState.QUARANTINED, reason)
 
+    async def retry(self, key: str, body: bytes, me: Me) -> str:
+        """Try an update again that was quarantined; return the key it is stored under this time.
+
+        Raises BadInput when it still cannot be understood, and StoreError.
+        """
+        again = f"retry:{key}"
+        try:
+            raw = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise BadInput("the update is not JSON") from error
+        await self._take(translate(raw, me, most_bytes=self._rules.most_bytes), again, body)
+        return again
+
     async def close(self) -> None:
         """Return when every pressed button is answered, or could not be."""
         if self._tasks:
@@ -138,7 +158,7 @@ class Receiver:
         if isinstance(update, Other):
             await self._ignore(key, body, update.reason)
             return
-        refusal = authorise(update.person, allow=self._rules.allow)
+        refusal = await self._refusal(update.person)
         if refusal is not None:
             await self._refuse(update, refusal, key, body)
             return
@@ -154,6 +174,12 @@ class Receiver:
             case _:
                 assert_never(update)
 
+    async def _refusal(self, person: TelegramPerson) -> Refusal | None:
+        refusal = authorise(person, allow=self._rules.allow)
+        if refusal is None or self._allowed is None:
+            return refusal
+        return authorise(person, allow=await self._allowed())
+
     async def _refuse(
         self, update: Said | Called | Pressed | Unreadable, refusal: Refusal, key: str, body: bytes
     ) -> None:
@@ -163,7 +189,9 @@ class Receiver:
             return
         if _is_introduction(update) and self._strangers.is_new(update.person.name):
             words = commands.introduction(update.person.user)
-            await self._say(key, body, update.spot.address, words)
+            # The reason lets operators find who asked to be let in.
+            address = update.spot.address
+            await self._say(key, body, address, words, reason=refusal.detail)
             return
         await self._ignore(key, body, refusal.detail)
 
@@ -212,9 +240,10 @@ class Receiver:
             busy = Busy.INTERRUPT if kind is TurnKind.MESSAGE else None
             await self._accept(replace(ring, text=words, kind=kind, busy=busy), called)
             return
+        prepared = await self._commands.prepared(called)
         async with self._command(key, body) as command:
             if command is not None:
-                await self._commands.run(called, command)
+                await self._commands.run(called, command, prepared)
 
     async def _turn_of(self, called: Called) -> TurnKind | None:
         if called.name not in commands.TURNS:
@@ -255,10 +284,17 @@ class Receiver:
         await self._say(key, body, update.spot.address, words, reply_to=reply_to)
 
     async def _say(
-        self, key: str, body: bytes, address: Address, words: str, *, reply_to: int | None = None
+        self,
+        key: str,
+        body: bytes,
+        address: Address,
+        words: str,
+        *,
+        reply_to: int | None = None,
+        reason: str | None = None,
     ) -> None:
         options = {} if reply_to is None else {"reply_to": reply_to}
-        async with self._command(key, body) as command:
+        async with self._command(key, body, reason) as command:
             if command is not None:
                 await command.notice(address, words, options=options)
 
@@ -270,9 +306,11 @@ class Receiver:
             Channel.TELEGRAM, self._bot, key, state=state, reason=reason, body=body
         )
 
-    def _command(self, key: str, body: bytes) -> AbstractAsyncContextManager[Command | None]:
+    def _command(
+        self, key: str, body: bytes, reason: str | None = None
+    ) -> AbstractAsyncContextManager[Command | None]:
         return self._controls.command(
-            channel=Channel.TELEGRAM, source=self._bot, event_key=key, body=body
+            channel=Channel.TELEGRAM, source=self._bot, event_key=key, body=body, reason=reason
         )
 
     def _ring(self, spot: Spot, person: TelegramPerson, key: str, body: bytes) -> Ring:

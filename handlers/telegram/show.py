@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from handlers.telegram.literal import plain
 from handlers.telegram.markup import Rich, italic, joined, render, render_unfinished
 from service.core.reply import ReplyView, TurnView
 from service.core.states import ReplyState, ToolState, TurnState
@@ -31,7 +34,7 @@ def ended(view: TurnView) -> Rich:
     match view.state:
         case TurnState.STOPPED:
             return joined(words, italic("(stopped)"))
-        case TurnState.FAILED:
+        case TurnState.FAILED if not _named(view):
             return joined(words, Rich(f"⚠️ {clean(view.error or _FAILED)}"))
     return words if words.text else italic(_EMPTY)
 
@@ -43,17 +46,33 @@ def steps(view: TurnView) -> int:
 
 
 def _words(view: TurnView) -> str:
-    alone = len(view.replies) == 1
-    return "\n\n".join(filter(None, (_of_voice(reply, alone=alone) for reply in view.replies)))
+    if len(view.replies) == 1:
+        return view.replies[0].text
+    return "\n\n".join(_paragraphs(view))
 
 
-def _of_voice(reply: ReplyView, *, alone: bool) -> str:
-    if alone:
-        return reply.text
-    words = reply.text
-    if reply.state is ReplyState.ERROR and reply.error:
-        words = f"{words}\n\n⚠️ {reply.error}"
-    return f"**{reply.name}**\n\n{words}" if words else ""
+def _paragraphs(view: TurnView) -> Iterator[str]:
+    """What each voice said under its name, the rounds divided from each other."""
+    shown = 1
+    for reply in view.replies:
+        words = _of_voice(reply)
+        if not words:
+            continue
+        if reply.round > shown:
+            shown = reply.round
+            yield f"— Round {shown} —"
+        yield f"**{plain(reply.name)}**\n\n{words}"
+
+
+def _of_voice(reply: ReplyView) -> str:
+    error = f"⚠️ {plain(reply.error or _FAILED)}" if reply.state is ReplyState.ERROR else ""
+    return "\n\n".join(filter(None, (reply.text, error)))
+
+
+def _named(view: TurnView) -> bool:
+    """Whether it can be read already at the voices why it failed."""
+    failed = any(reply.state is ReplyState.ERROR for reply in view.replies)
+    return len(view.replies) > 1 and failed
 
 
 def _busy(view: TurnView) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service import config
-from service.core.model import Address, Binding, Channel
+from service.core.model import Address, Binding, Cast, Channel
 from service.core.prompt import Prompt
 from service.errors import BadInput
 
@@ -25,6 +25,13 @@ class Hook:
     reply: str
     wait: timedelta
     answer_to: tuple[Address, ...]
+    cast: Cast | None = None
+    """The voices of its sessions, when it has a composition."""
+
+    @property
+    def directs(self) -> bool:
+        """Whether posters may say which voice they mean."""
+        return self.cast is not None and self.session != "new"
 
     @property
     def names(self) -> frozenset[str]:
@@ -34,7 +41,11 @@ class Hook:
 
 
 def compile_hook(
-    name: str, settings: config.Webhook, binding: Binding, answer_to: Sequence[Address]
+    name: str,
+    settings: config.Webhook,
+    binding: Binding,
+    answer_to: Sequence[Address],
+    cast: Cast | None = None,
 ) -> Hook:
     """Make a hook of its settings. Raises BadInput for a template that cannot be read."""
     return Hook(
@@ -49,6 +60,7 @@ def compile_hook(
         reply=settings.reply,
         wait=settings.wait,
         answer_to=tuple(answer_to),
+        cast=cast,
     )
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,6 @@ from handlers.forms import (
     Form,
     check_files,
     declared_name,
-    described,
     extension,
     is_form,
     new_file,
@@ -37,19 +36,17 @@ from handlers.http import (
 )
 from handlers.turns import LONGEST_WAIT, Receipt, Telling, follow_turn, refused
 from handlers.webhook.hook import Hook
+from handlers.webhook.post import UNFIT, Post, directed, ring_of
 from service.core.model import (
     Accepted,
     Channel,
     NewAttachment,
-    Origin,
     Refusal,
-    Ring,
-    Role,
     TurnId,
 )
-from service.core.routing import session_key
 from service.core.signature import verify
 from service.core.states import InboxState
+from service.engine.controls import Controls
 from service.engine.feed import Feed
 from service.engine.intake import Intake
 from service.engine.results import Result, Results
@@ -67,27 +64,6 @@ _HIDDEN_PARTS = ("signature", "token", "secret", "key")
 _FILE = re.compile(r"(?:image|audio)/.+|application/pdf")
 
 
-@dataclass(frozen=True, slots=True)
-class _Post:
-    """What a request brought, taken apart."""
-
-    body: bytes
-    values: Mapping[str, Any]
-    """What the templates see."""
-    files: tuple[NewAttachment, ...] = ()
-
-    @property
-    def kept(self) -> bytes:
-        """What is kept as received; of a post with files all but their bytes, kept elsewhere.
-
-        So the same files are the same post, whatever boundary the sender made up this time.
-        """
-        if not self.files:
-            return self.body
-        kept = {"body": self.values["body"], "files": [described(one) for one in self.files]}
-        return json.dumps(kept, ensure_ascii=False).encode()
-
-
 @dataclass(frozen=True)
 class Webhooks:
     """Answers posters; one instance for all webhooks."""
@@ -99,6 +75,7 @@ class Webhooks:
     tokens: TurnTokens
     limits: BodyLimits
     public_url: str | None = None
+    controls: Controls = field(kw_only=True)
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to serve."""
@@ -122,7 +99,8 @@ class Webhooks:
             return await self._pong(hook, key, body)
         post = self._read(request, hook, body)
         try:
-            ring = _ring(hook, key, post, strict=strict)
+            ring = ring_of(hook, key, post, strict=strict)
+            ring = await directed(hook, ring, post, self.controls)
         except BadInput as error:
             return await self._quarantine(hook, key, post.kept, str(error))
         outcome = await self.intake.accept(ring)
@@ -180,7 +158,7 @@ class Webhooks:
         type_ = request.content_type
         return self.limits.with_files(1) if is_form(type_) or _is_file(type_) else self.limits
 
-    def _read(self, request: web.Request, hook: Hook, body: bytes) -> _Post:
+    def _read(self, request: web.Request, hook: Hook, body: bytes) -> Post:
         values: dict[str, Any] = {"webhook": hook.name}
         if "query" in hook.names:
             values["query"] = dict(request.query)
@@ -191,15 +169,15 @@ class Webhooks:
             form = parse_form(request.headers.get("Content-Type", ""), body, self.limits)
             payload = _payload(form)
             text = json.dumps(payload, ensure_ascii=False) if payload else ""
-            return _Post(body, {**values, "body": text, "payload": payload}, form.files)
+            return Post(body, {**values, "body": text, "payload": payload}, form.files)
         if _is_file(type_):
             files = [_file(request, hook, body)]
             check_files(files, self.limits)
-            return _Post(body, {**values, "body": ""}, tuple(files))
+            return Post(body, {**values, "body": ""}, tuple(files))
         values["body"] = parse_text(body)
         if _is_json(type_):
             values["payload"] = parse_json(body, self.limits)
-        return _Post(body, values)
+        return Post(body, values)
 
     async def _pong(self, hook: Hook, key: str, body: bytes) -> web.Response:
         await self.intake.note(
@@ -220,7 +198,7 @@ class Webhooks:
         await self.intake.note(
             Channel.WEBHOOK,
             hook.name,
-            f"unfit:{key}",
+            UNFIT + key,
             state=InboxState.QUARANTINED,
             reason=why,
             body=body,
@@ -279,27 +257,6 @@ def _event_key(request: web.Request, delivery: str | None) -> tuple[str, bool]:
         return delivery, False
     key = idempotency_key(request)
     return (str(uuid.uuid4()), False) if key is None else (f"key:{key}", True)
-
-
-def _ring(hook: Hook, key: str, post: _Post, *, strict: bool) -> Ring:
-    text = hook.prompt.render(post.values)
-    if not text.strip() and not post.files:
-        raise BadInput("prompt: the template made an empty text of this post")
-    return Ring(
-        channel=Channel.WEBHOOK,
-        source=hook.name,
-        event_key=key,
-        text=text,
-        binding=hook.binding,
-        author=f"webhook:{hook.name}",
-        session_key=session_key(hook.name, hook.session, post.values),
-        role=Role.EVENT,
-        body=post.kept,
-        answer_to=hook.answer_to,
-        strict_body=strict,
-        origin=Origin.EVENT,
-        attachments=post.files,
-    )
 
 
 def _payload(form: Form) -> dict[str, str | Sequence[str]]:

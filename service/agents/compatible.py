@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -50,6 +52,7 @@ class CompatibleProvider(DirectProvider):
             http_client=openai.DefaultAioHttpClient(trust_env=False, limits=LIMITS),
         )
         _forget_environment(self._client)
+        _send_as_given(self._client)
         super().__init__(name, settings)
 
     async def close(self) -> None:
@@ -75,6 +78,22 @@ class CompatibleProvider(DirectProvider):
                 # It must not be sent what only OpenAI's own servers understand.
                 other = OpenAICompatibleProvider(self.name, openai_client=client)
                 return OpenAIChatModel(name, provider=other, profile=_PROFILE)
+
+
+def _send_as_given(client: openai.AsyncOpenAI) -> None:
+    """Let the client pass messages on as they are.
+
+    They are plain JSON when it gets them, and it would still walk through every part of every
+    message to see what may need changing: most of the time a long conversation takes, in one
+    piece during which nothing else moves.
+    """
+    completions = client.chat.completions
+    completions.create = partial(_create, completions.create)  # type: ignore[method-assign]
+
+
+async def _create(create: Callable[..., Awaitable[Any]], **request: Any) -> Any:
+    extra = {**(request.get("extra_body") or {}), "messages": request["messages"]}
+    return await create(**{**request, "messages": [], "extra_body": extra})
 
 
 def _forget_environment(client: openai.AsyncOpenAI) -> None:

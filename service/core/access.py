@@ -142,3 +142,30 @@ def may_interrupt(principal: str, *, owner: str) -> bool:
 def may_answer(principal: str, *, asked_of: str) -> bool:
     """Whether somebody may answer a question."""
     return principal in (asked_of, OPERATOR)
+
+
+# -- who may use the console and the API ----------------------------------------------------------
+
+
+class UserRole(StrEnum):
+    """What somebody may do at the console and with the API."""
+
+    VIEWER = auto()  # look
+    OPERATOR = auto()  # also talk, steer, make and remove
+    ADMIN = auto()  # also people and what was written down about them
+
+
+_RANK = {UserRole.VIEWER: 0, UserRole.OPERATOR: 1, UserRole.ADMIN: 2}
+_ADMINS_ONLY = ("/api/users", "/api/audit")
+
+
+def least_role(method: str, path: str) -> UserRole:
+    """The least role that may call `method` on a route."""
+    if any(path == area or path.startswith(f"{area}/") for area in _ADMINS_ONLY):
+        return UserRole.ADMIN
+    return UserRole.VIEWER if method in ("GET", "HEAD") else UserRole.OPERATOR
+
+
+def may_call(role: UserRole, method: str, path: str) -> bool:
+    """Whether somebody with this role may call `method` on a route."""
+    return _RANK[role] >= _RANK[least_role(method, path)]

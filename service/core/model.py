@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NewType
 
+from service.core.rounds import Continuation, Mode
 from service.core.states import DeliveryState, QuestionState, ReplyState, TurnState
 
 SessionId = NewType("SessionId", str)
@@ -105,6 +106,26 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class NewVoice:
+    """A voice that a new session begins with: the snapshot of an agent under a name."""
+
+    name: str
+    binding: Binding
+    rounds: int = 0
+    """Further rounds it goes on for by itself, 0 to 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The voices a new session begins with, and how they take turns."""
+
+    voices: tuple[NewVoice, ...]
+    mode: Mode = Mode.BROADCAST
+    continuation: Continuation = Continuation.NONE
+    composition: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewAttachment:
     """A file that came with a ring: its bytes, or where its channel keeps them."""
 
@@ -153,6 +174,10 @@ class Ring:
     attachments: tuple[NewAttachment, ...] = ()
     knobs: Json = field(default_factory=dict)
     """Knobs to set before the turn begins, by name; checked by the handler."""
+    cast: Cast | None = None
+    """The voices of a new session; without them it has one, bound by `binding`."""
+    target: VoiceId | None = None
+    """The voice that is to answer alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +225,8 @@ class Voice:
     model: str
     prompt: str
     tools: tuple[str, ...]
+    active: bool = True
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +256,7 @@ class Message:
     turn: TurnId | None = None
     voice: VoiceId | None = None
     attachments: tuple[Attachment, ...] = ()
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +328,10 @@ class Turn:
     joined: TurnId | None = None
     """The turn that answers it along with its own: its message steered that one."""
     ended: Ended | None = None
+    voices: tuple[VoiceId, ...] | None = None
+    """Who answers it first; None until that is decided."""
+    directed: bool = False
+    """Whether one voice was named to answer it."""
 
 
 class QuestionKind(StrEnum):
@@ -345,6 +377,8 @@ class Reply:
     state: ReplyState
     text: str
     error: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    """What it took; known when it is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class ReplyView:
     text: str = ""
     error: str | None = None
     tools: tuple[ToolView, ...] = ()
+    round: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,12 @@ def fold(view: TurnView, event: Event) -> TurnView:
         case "turn.finished":
             return replace(view, state=TurnState(data["state"]), error=data.get("error"))
         case "reply.started":
-            reply = ReplyView(ReplyId(data["reply"]), data["name"], ReplyState.GENERATING)
+            reply = ReplyView(
+                ReplyId(data["reply"]),
+                data["name"],
+                ReplyState.GENERATING,
+                round=data.get("round", 1),
+            )
             kept = tuple(old for old in view.replies if old.reply != reply.reply)
             return replace(view, replies=(*kept, reply))
         case "reply.reset":
@@ -120,7 +126,14 @@ def fold_all(view: TurnView, events: Iterable[Event]) -> TurnView:
 def view_of(turn: Turn, replies: Iterable[Reply], names: Mapping[VoiceId, str]) -> TurnView:
     """What readers see of a turn whose events need not be there any more."""
     views = tuple(
-        ReplyView(reply.id, names.get(reply.voice, ""), reply.state, reply.text, reply.error)
+        ReplyView(
+            reply.id,
+            names.get(reply.voice, ""),
+            reply.state,
+            reply.text,
+            reply.error,
+            round=reply.round,
+        )
         for reply in replies
     )
     return TurnView(turn.id, turn.state, views, turn.error, turn.number)

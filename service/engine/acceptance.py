@@ -34,10 +34,22 @@ from service.core.model import (
 )
 from service.core.states import OccurrenceState, QuestionState, TurnState
 from service.core.text import clean, title_of
+from service.engine import mirror
 from service.engine import questions as asking
 from service.engine.steering import interrupted
-from service.store import attachments, audit, inbox, memory, occurrences, questions, sessions, turns
+from service.store import (
+    attachments,
+    audit,
+    deliveries,
+    inbox,
+    memory,
+    occurrences,
+    questions,
+    sessions,
+    turns,
+)
 from service.store import feed as events
+from service.store.deliveries import NewDelivery
 from service.store.ids import new_id
 from service.store.inbox import Received
 from service.store.sessions import NewSession, Session
@@ -101,6 +113,8 @@ class _Place:
     busy: Busy
     untitled: bool = False
     question: QuestionId | None = None
+    home: Address | None = None
+    """The chat that reads along."""
 
 
 def _lock_begun(conn: sa.Connection, rings: Sequence[Ring]) -> Mapping[SessionId, Turn]:
@@ -186,6 +200,7 @@ def _place(one: Session) -> _Place:
         busy=one.busy,
         untitled=one.title is None,
         question=one.question,
+        home=mirror.home_of(one),
     )
 
 
@@ -201,6 +216,8 @@ def _new_session(ring: Ring) -> NewSession:
         home=ring.home,
         sticky=ring.sticky,
         busy=ring.binding.busy,
+        cast=ring.cast,
+        task=ring.source if ring.channel is Channel.CRON else None,
     )
 
 
@@ -229,6 +246,7 @@ class _Group:
     turn_rows: list[dict[str, object]] = field(default_factory=list)
     numbered: dict[SessionId, list[Event]] = field(default_factory=dict)
     titles: dict[SessionId, str] = field(default_factory=dict)
+    notices: list[NewDelivery] = field(default_factory=list)
 
     def take(self, ring: Ring, received: Received, place: _Place | Refusal) -> Stored:
         """Turn one ring into an answer, a turn or a refusal."""
@@ -249,8 +267,13 @@ class _Group:
         insert_many(self.conn, messages_table, self.message_rows)
         events.store(self.conn, self.numbered)
         old = [place for place in places if isinstance(place, _Place) and not place.is_new]
-        events.advance(self.conn, {place.session: place.newest for place in old}, at=self.at)
+        events.advance(
+            self.conn,
+            {place.session: self.numbered.get(place.session, ()) for place in old},
+            at=self.at,
+        )
         sessions.give_titles(self.conn, self.titles)
+        deliveries.insert(self.conn, self.notices, at=self.at)
 
     def _queue(self, ring: Ring, received: Received, place: _Place) -> Stored:
         turn = received.turn
@@ -266,7 +289,10 @@ class _Group:
             new.append(_message_added(ring, turn, first, text, files))
         new.append(_turn_queued(ring, turn))
         mine += self._number(place, new)
-        self.turn_rows.append(_turn_row(ring, turn, place.session, place.newest, busy, self.at))
+        answer_to = self._mirror(ring, place)
+        self.turn_rows.append(
+            _turn_row(ring, turn, place.session, place.newest, busy, answer_to, self.at)
+        )
         if place.untitled and (title := title_of(ring.title or ring.text)):
             self.titles.setdefault(place.session, title)
         if ring.knobs:
@@ -281,6 +307,13 @@ class _Group:
                 session_id=place.session,
             )
         return Stored(Accepted(turn, place.session, first), mine)
+
+    def _mirror(self, ring: Ring, place: _Place) -> Sequence[Address]:
+        """Show the chat of the session what was said elsewhere; where the answer goes."""
+        if place.home is None or not mirror.mirrored(ring):
+            return ring.answer_to
+        self.notices.append(mirror.notice(place.session, place.home, ring))
+        return tuple(dict.fromkeys((*ring.answer_to, place.home)))
 
     def _busy(self, ring: Ring, place: _Place) -> tuple[Busy, list[NewEvent]]:
         """What the message does to a turn that runs already, and the events of that."""
@@ -338,18 +371,7 @@ class _Group:
             at=self.at,
         )
         assert closed is not None, "the turn is locked and the question was open"
-        if question.kind is QuestionKind.APPROVAL:
-            audit.note(
-                self.conn,
-                ring.author,
-                "approve" if asking.is_yes(text) else "deny",
-                session=place.session,
-                allowed=True,
-                at=self.at,
-                question=question.id,
-                tool=question.tool,
-                arguments=question.arguments,
-            )
+        asking.note_decision(self.conn, question, text, by=ring.author, allowed=True, at=self.at)
         left = questions.open_of_turn(self.conn, turn.id)
         place.question = left[0].id if left else None
         inbox.attribute(self.conn, received.key, turn.id)
@@ -359,6 +381,10 @@ class _Group:
         mine = self._number(place, [_message_added(ring, turn.id, first, text, files), closed])
         if ring.knobs:
             memory.write(self.conn, place.session, "knob", ring.knobs, at=self.at)
+        if mirror.mirrored(ring) and place.home in turn.answer_to:
+            self.notices.append(
+                mirror.answer_notice(place.session, place.home, text, ring.attachments)
+            )
         return Stored(Accepted(turn.id, place.session, first, answered=True), mine)
 
     # -- rows --------------------------------------------------------------------------------
@@ -388,7 +414,13 @@ class _Group:
 
 
 def _turn_row(
-    ring: Ring, turn: TurnId, session: SessionId, number: int, busy: Busy, at: datetime
+    ring: Ring,
+    turn: TurnId,
+    session: SessionId,
+    number: int,
+    busy: Busy,
+    answer_to: Sequence[Address],
+    at: datetime,
 ) -> dict[str, object]:
     return {
         "id": turn,
@@ -398,10 +430,12 @@ def _turn_row(
         "kind": ring.kind.value,
         "origin": ring.origin.value,
         "busy": busy.value,
+        "voices": None if ring.target is None else [ring.target],
+        "directed": ring.target is not None,
         "channel": ring.channel.value,
         "trigger_name": ring.source,
         "author": ring.author,
-        "answer_to": _addresses(ring.answer_to),
+        "answer_to": _addresses(answer_to),
         "occurrence_id": ring.occurrence,
         "attempt": 0,
         "epoch": 0,

@@ -11,10 +11,9 @@ from datetime import timedelta
 
 import structlog
 
-from service.core.model import ReplyId
 from service.engine.holds import uptime
 from service.engine.metrics import Metrics
-from service.engine.writer import Writer
+from service.engine.writer import Speech
 from service.errors import ProviderBusy, ProviderError, ProviderGone, ProviderTimeout
 from service.ports import (
     Finished,
@@ -35,7 +34,7 @@ _LONGEST_PAUSE = 20.0
 
 @dataclass(slots=True)
 class Response:
-    """One whole model response; its words are in the writer already."""
+    """One whole model response; its words are in the speech already."""
 
     text: str = ""
     thinking: str = ""
@@ -46,13 +45,10 @@ class Response:
 class Asking:
     """Asks one model on behalf of one reply until a deadline."""
 
-    def __init__(
-        self, model: Model, limits: Limits, writer: Writer, reply: ReplyId, metrics: Metrics
-    ) -> None:
+    def __init__(self, model: Model, limits: Limits, speech: Speech, metrics: Metrics) -> None:
         self._model = model
         self._limits = limits
-        self._writer = writer
-        self._reply = reply
+        self._speech = speech
         self._metrics = metrics
         self._deadline = uptime() + limits.total.total_seconds()
         self.requests = 0
@@ -63,7 +59,7 @@ class Asking:
         What may pass is tried again within the retries and the budget of the limits, and words
         of a broken attempt are taken back. Raises the last ProviderError; then the words stay.
         """
-        boundary = self._writer.text
+        boundary = self._speech.text
         give_up_at = uptime() + self._limits.retry_budget.total_seconds()
         failures = 0
         while True:
@@ -78,15 +74,15 @@ class Asking:
                     raise
                 self._announce_retry(error, pause)
                 await asyncio.sleep(pause)
-                if self._writer.text != boundary:
-                    self._writer.reset(self._reply, boundary)
+                if self._speech.text != boundary:
+                    self._speech.reset(boundary)
 
     def _announce_retry(self, error: ProviderError, pause: float) -> None:
         self._metrics.retries.inc()
-        log.info("replies.retrying", reply=self._reply, reason=str(error), seconds=pause)
-        self._writer.add(
+        log.info("replies.retrying", reply=self._speech.reply, reason=str(error), seconds=pause)
+        self._speech.add(
             "turn.retrying",
-            {"turn": self._writer.turn, "reason": str(error), "wait_seconds": round(pause, 3)},
+            {"turn": self._speech.turn, "reason": str(error), "wait_seconds": round(pause, 3)},
         )
 
     async def _attempt(self, prompt: Prompt, boundary: str) -> Response:
@@ -98,11 +94,11 @@ class Asking:
             async for event in self._timely(stream):
                 match event:
                     case TextDelta(text):
-                        self._writer.say(self._reply, gap + text)
+                        self._speech.say(gap + text)
                         response.text += text
                         gap = ""
                     case ThinkingDelta(text):
-                        self._writer.think(self._reply, text)
+                        self._speech.think(text)
                         response.thinking += text
                     case ToolCall():
                         response.calls.append(event)

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from service.core.model import (
     Address,
     Binding,
+    Cast,
     Channel,
     Event,
+    NewVoice,
     Question,
     QuestionId,
     SessionId,
@@ -23,21 +25,29 @@ from service.core.model import (
     Turn,
     TurnId,
     Usage,
+    Voice,
+    VoiceId,
 )
-from service.core.states import InboxState, TurnState
+from service.core.rounds import Mode
+from service.core.states import InboxState, ReplyState, TurnState
 from service.core.text import clean
-from service.engine import memory, steering
+from service.engine import keeping, memory, steering, voicing
 from service.engine.feed import Feed
+from service.engine.keeping import Kept, NotKept
 from service.engine.memory import Memory
 from service.engine.metrics import Metrics
 from service.engine.steering import Answering, Interrupting
+from service.engine.voicing import SetUp
 from service.ports import Agents
-from service.store import deliveries, inbox, questions, sessions, turns
+from service.store import deliveries, inbox, lists, questions, replies, sessions, turns
 from service.store.database import Database, Transaction
 from service.store.deliveries import NewDelivery
 from service.store.ids import new_id
 from service.store.inbox import Received
+from service.store.lists import View
 from service.store.sessions import NewSession
+
+_DELETED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +86,39 @@ class SessionSummary:
     sticky: bool
 
 
+@dataclass(frozen=True, slots=True)
+class VoiceStatus:
+    """How a voice is, for people."""
+
+    voice: Voice
+    state: ReplyState | None
+    """Of what it said last; None when it has said nothing."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Who speaks in a session, and to whom its messages go."""
+
+    mode: Mode
+    target: VoiceId | None
+    """Who is picked to answer in conductor mode."""
+    voices: Sequence[VoiceStatus]
+
+    def called(self, name: str) -> Voice | None:
+        """The voice with this name, in small or capital letters, with or without an @."""
+        wanted = name.strip().removeprefix("@").casefold()
+        found = (one.voice for one in self.voices if one.voice.name.casefold() == wanted)
+        return next(found, None)
+
+
 @dataclass(slots=True)
 class _After:
     """What has to be told once the transaction is committed."""
 
     events: dict[SessionId, list[Event]] = field(default_factory=dict)
     stopping: list[TurnId] = field(default_factory=list)
+    stopping_voices: list[tuple[TurnId, VoiceId]] = field(default_factory=list)
     deliveries: bool = False
 
 
@@ -117,6 +154,7 @@ class Command:
         author: str,
         origin: Channel,
         sticky: bool,
+        cast: Cast | None = None,
     ) -> SessionId:
         """Make a session that has `key` from now on; the one that had it keeps its history."""
         new = NewSession(
@@ -128,6 +166,8 @@ class Command:
             key=key,
             home=home,
             sticky=sticky,
+            busy=binding.busy,
+            cast=cast,
         )
         await self._transaction.run(_replace_session, new)
         return new.id
@@ -154,9 +194,88 @@ class Command:
         """How the session with this key is; None when there is none."""
         return await self._transaction.run(_status, key)
 
-    async def sessions(self, *, home: Address, limit: int = 10) -> Sequence[SessionSummary]:
-        """The sessions of an address, the most recently active first."""
-        return await self._transaction.run(_summaries, home, limit)
+    async def sessions(
+        self, *, home: Address, limit: int = 10, view: View = View.ACTIVE
+    ) -> Sequence[SessionSummary]:
+        """The sessions of an address, the most recently active first.
+
+        Scheduled ones are those of tasks that said something there.
+        """
+        return await self._transaction.run(_summaries, home, limit, view)
+
+    # -- voices ------------------------------------------------------------------------------
+
+    async def company(self, session: SessionId) -> Company | None:
+        """Who speaks in a session; None when there is no such session."""
+        return await self._transaction.run(_company, session)
+
+    async def stop_voice(self, session: SessionId, voice: VoiceId, *, by: str) -> bool:
+        """Stop one voice of what runs in a session; False when it does not speak."""
+        turn = await self._transaction.run(steering.stop_voice, session, voice, by)
+        if turn is not None:
+            self._after.stopping_voices.append((turn, voice))
+        return turn is not None
+
+    async def set_voice(
+        self,
+        session: SessionId,
+        voice: VoiceId,
+        *,
+        active: bool | None = None,
+        rounds: int | None = None,
+    ) -> bool:
+        """Let a voice rest or speak, or set its further rounds; False when it is none of these."""
+        appended = await self._transaction.run(
+            voicing.set_voice, session, voice, active=active, rounds=rounds
+        )
+        self._tell(session, appended or ())
+        return appended is not None
+
+    async def add_voice(self, session: SessionId, new: NewVoice, *, by: str) -> VoiceId | None:
+        """Let a further voice take part from now on; None when there is no such session."""
+        voice, appended = await self._transaction.run(voicing.add_voice, session, new, by)
+        self._tell(session, appended)
+        return voice
+
+    async def set_up(self, session: SessionId, changes: SetUp, *, by: str) -> None:
+        """Change how a session takes messages: mode, continuation, busy, the picked voice."""
+        appended = await self._transaction.run(voicing.set_up, session, changes, by)
+        self._tell(session, appended)
+
+    # -- keeping -----------------------------------------------------------------------------
+
+    async def rename(self, session: SessionId, title: str, *, by: str) -> NotKept | None:
+        """Give a session a title that nothing but another renaming changes."""
+        kept = await self._transaction.run(keeping.rename, session, clean(title), by)
+        return self._kept(session, kept)
+
+    async def pin(self, session: SessionId, *, sticky: bool, by: str) -> NotKept | None:
+        """Pin a session, or let go of it."""
+        kept = await self._transaction.run(keeping.pin, session, by, sticky=sticky)
+        return self._kept(session, kept)
+
+    async def archive(self, session: SessionId, *, by: str) -> NotKept | None:
+        """Put a session away: it can be read, and nothing else."""
+        return self._kept(session, await self._transaction.run(keeping.archive, session, by))
+
+    async def restore(self, session: SessionId, *, by: str) -> NotKept | None:
+        """Bring a session back from the archive."""
+        return self._kept(session, await self._transaction.run(keeping.restore, session, by))
+
+    async def read(self, session: SessionId) -> NotKept | None:
+        """Note that somebody has looked at everything there is in a session."""
+        return self._kept(session, await self._transaction.run(keeping.read, session))
+
+    async def delete(self, session: SessionId, *, by: str) -> NotKept | None:
+        """Delete a session and all it holds for good."""
+        return self._kept(session, await self._transaction.run(keeping.delete, session, by))
+
+    def _kept(self, session: SessionId, kept: Kept) -> NotKept | None:
+        if kept.refused is None:
+            # Lists are told also of what is no event.
+            self._after.events.setdefault(session, []).extend(kept.events)
+            self._after.stopping.extend(kept.stopping)
+        return kept.refused
 
     # -- interruptions and answers -----------------------------------------------------------
 
@@ -245,8 +364,8 @@ class Command:
 class Controls:
     """Runs commands and tells the rest of the engine afterwards.
 
-    `stopping` is called for running turns, wherever they run; `wake` when there are turns or
-    deliveries to look for.
+    `stopping` is called for running turns, and `stopping_voice` for single voices of them,
+    wherever they run; `wake` when there are turns or deliveries to look for.
     """
 
     def __init__(
@@ -258,6 +377,7 @@ class Controls:
         *,
         live: frozenset[Channel],
         stopping: Callable[[TurnId], object],
+        stopping_voice: Callable[[TurnId, VoiceId], object],
         wake: Callable[[], None],
     ) -> None:
         self._database = database
@@ -266,14 +386,22 @@ class Controls:
         self._metrics = metrics
         self._live = live
         self._stopping = stopping
+        self._stopping_voice = stopping_voice
         self._wake = wake
 
     @asynccontextmanager
     async def command(
-        self, *, channel: Channel, source: str, event_key: str, body: bytes
+        self,
+        *,
+        channel: Channel,
+        source: str,
+        event_key: str,
+        body: bytes,
+        reason: str | None = None,
     ) -> AsyncGenerator[Command | None]:
         """One transaction for a command from outside; None when its event key was handled before.
 
+        `reason` is kept with it, when there is something to tell operators.
         Nothing of it is stored when the body raises. Raises StoreError.
         """
         after = _After()
@@ -284,6 +412,7 @@ class Controls:
             InboxState.ACCEPTED,
             hashlib.sha256(body).digest(),
             body,
+            reason=clean(reason) if reason else None,
         )
         async with self._database.transaction() as transaction:
             at = datetime.now(UTC)
@@ -301,9 +430,22 @@ class Controls:
             yield Command(transaction, self._agents, self._live, after)
         self._tell(after)
 
+    async def delete(self, session: SessionId, *, by: str) -> NotKept | None:
+        """Delete a session and all it holds for good.
+
+        What was said in a long one goes first and in steps, between which others can write: when
+        the process dies meanwhile, the rest is still there to be deleted.
+        """
+        while await self._database.write(lists.thin, session, steps=_DELETED_AT_ONCE):
+            pass
+        async with self.steps() as command:
+            return await command.delete(session, by=by)
+
     def _tell(self, after: _After) -> None:
         for turn in after.stopping:
             self._stopping(turn)
+        for turn, voice in after.stopping_voices:
+            self._stopping_voice(turn, voice)
         self._feed.announce(after.events)
         if after.deliveries or after.events:
             self._wake()
@@ -340,15 +482,32 @@ def _status(conn: sa.Connection, key: str) -> SessionStatus | None:
     )
 
 
-def _summaries(conn: sa.Connection, home: Address, limit: int) -> list[SessionSummary]:
+def _company(conn: sa.Connection, session: SessionId) -> Company | None:
+    found = sessions.get(conn, session)
+    if found is None:
+        return None
+    newest = replies.newest_of_voices(conn, session)
+    voices = []
+    for voice in sessions.voices_of(conn, session):
+        said = newest.get(voice.id)
+        state, error = (None, None) if said is None else (said.state, said.error)
+        voices.append(VoiceStatus(voice, state, error))
+    return Company(found.mode, found.target, voices)
+
+
+def _summaries(conn: sa.Connection, home: Address, limit: int, view: View) -> list[SessionSummary]:
+    if view is View.SCHEDULED:
+        found = sessions.scheduled_at(conn, home, limit=limit)
+    else:
+        found = sessions.newest(conn, limit=limit, home=home, archived=view is View.ARCHIVED)
     return [
         SessionSummary(
             session=one.id,
             title=one.title,
             agent=one.agent,
             active_at=one.active_at,
-            current=one.key is not None,
+            current=one.key is not None and one.home == home,
             sticky=one.sticky,
         )
-        for one in sessions.newest(conn, limit=limit, home=home)
+        for one in found
     ]

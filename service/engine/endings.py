@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -31,16 +32,25 @@ from service.store.deliveries import NewDelivery
 
 # Why the occurrence of a turn failed, if it did.
 _FAILED = {TurnState.SUCCEEDED: None, TurnState.STOPPED: "stopped", TurnState.FAILED: "failed"}
-_STATUS = {TurnState.SUCCEEDED: "complete", TurnState.STOPPED: "partial", TurnState.FAILED: "error"}
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What one voice said in a turn that ends."""
+    """What one voice said, and how it came to its end."""
 
     reply: Reply
     voice: Voice
     text: str
+    status: Literal["complete", "partial", "error"]
+    error: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    whole: bool = False
+    """Whether every tool call of it surely has its result."""
+
+    @property
+    def state(self) -> ReplyState:
+        """What people see."""
+        return ReplyState.ERROR if self.status == "error" else ReplyState.DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +70,10 @@ class Ending:
     usage: Usage
     processing: timedelta
     ended: Ended | None = None
+    agent: str | None = None
+    """Whose day it counts to."""
     steered: bool = True
     """Whether other messages may have joined it."""
-    whole: bool = False
-    """Whether every tool call of it surely has its result."""
     momentary: tuple[str, ...] = ()
     """Knobs that go back to their defaults."""
     compacted: Compacted | None = None
@@ -97,18 +107,17 @@ def end(
     )
     last = events_store.lock(conn, {turn.session: ()})[turn.session]
     new = [*pending, *withdrawn]
+    summing = ending.compacted is not None
     for one in spoken:
-        new += _speak(conn, turn, one, ending, last + len(new), at)
+        new += speak(conn, turn, one, last + len(new), at, summing=summing)
     new.append(finished(turn.id, ending))
     joined = _end_joined(conn, turn, ending, at) if ending.steered else []
     new += [finished(one.id, ending, joined=turn.id) for one in joined]
-    numbered = events_store.number(new, last, at)
-    events_store.advance(conn, {turn.session: last + len(new)}, at=at)
-    events_store.store(conn, {turn.session: numbered})
+    numbered = events_store.record(conn, turn.session, new, newest=last, at=at)
     _answer(conn, turn, joined, at)
     if waited:
         deliveries.go_on(conn, turn.id, at=at)
-    _account(conn, turn, spoken, ending, at)
+    _account(conn, turn, ending, at)
     return numbered
 
 
@@ -120,10 +129,17 @@ def end_unattended(
     words = {reply.reply: reply.text for reply in seen.replies}
     voices = {voice.id: voice for voice in sessions.voices_of(conn, turn.session)}
     spoken = [
-        Spoken(reply, voices[reply.voice], words.get(reply.id, reply.text))
+        Spoken(
+            reply,
+            voices[reply.voice],
+            words.get(reply.id, reply.text),
+            "error" if state is TurnState.FAILED else "partial",
+            error,
+        )
         for reply in replies.unfinished(conn, turn.id)
     ]
-    ending = Ending(state, error, turn.usage, turn.processing)
+    agent = next(iter(voices.values())).agent
+    ending = Ending(state, error, turn.usage, turn.processing, agent=agent)
     return ending, end(conn, turn, spoken, ending, ())
 
 
@@ -141,11 +157,19 @@ def _withdraw(conn: sa.Connection, turn: Turn, at: datetime) -> list[NewEvent]:
     return events
 
 
-def _speak(
-    conn: sa.Connection, turn: Turn, one: Spoken, ending: Ending, newest: int, at: datetime
+def speak(
+    conn: sa.Connection,
+    turn: Turn,
+    one: Spoken,
+    newest: int,
+    at: datetime,
+    *,
+    summing: bool = False,
 ) -> list[NewEvent]:
-    """Close a reply and keep its words as a message; its events, to come after `newest`."""
-    state = ReplyState.ERROR if ending.state is TurnState.FAILED else ReplyState.DONE
+    """Close a reply and keep its words as a message; its events, to come after `newest`.
+
+    With `summing` they sum the conversation up, and are not part of it.
+    """
     new = [
         NewEvent(
             "tool.finished",
@@ -158,23 +182,32 @@ def _speak(
             },
             turn.id,
         )
-        for call in (() if ending.whole else replies.cancel_calls(conn, one.reply.id, at=at))
+        for call in (() if one.whole else replies.cancel_calls(conn, one.reply.id, at=at))
     ]
-    replies.finish(conn, one.reply.id, state=state, text=one.text, error=ending.error, at=at)
-    data = {"reply": one.reply.id, "state": state.value}
-    if ending.error:
-        data["error"] = ending.error
+    replies.finish(
+        conn,
+        one.reply.id,
+        state=one.state,
+        text=one.text,
+        error=one.error,
+        usage=one.usage,
+        at=at,
+    )
+    data = {"reply": one.reply.id, "state": one.state.value}
+    if one.error:
+        data["error"] = one.error
     new.append(NewEvent("reply.finished", data, turn.id))
     if one.text:
         message = Message(
             number=newest + len(new) + 1,
-            role=Role.VOICE if ending.compacted is None else Role.SYSTEM,
+            role=Role.SYSTEM if summing else Role.VOICE,
             author=one.voice.name,
             text=one.text,
-            status=_STATUS[ending.state],
+            status=one.status,
             at=at,
             turn=turn.id,
             voice=one.voice.id,
+            round=one.reply.round,
         )
         sessions.add_message(conn, turn.session, message, turn_number=turn.number)
         new.append(message_added(message))
@@ -188,9 +221,7 @@ def _answer(conn: sa.Connection, turn: Turn, joined: Sequence[Turn], at: datetim
         deliveries.insert(conn, answers(one, elsewhere), at=at)
 
 
-def _account(
-    conn: sa.Connection, turn: Turn, spoken: Sequence[Spoken], ending: Ending, at: datetime
-) -> None:
+def _account(conn: sa.Connection, turn: Turn, ending: Ending, at: datetime) -> None:
     if turn.occurrence is not None:
         failed = _FAILED[ending.state] and (ending.error or _FAILED[ending.state])
         occurrences.finish(conn, turn.occurrence, failed=failed, at=at)
@@ -203,8 +234,8 @@ def _account(
             after_turn=ending.compacted.after_turn,
             summary=ending.compacted.summary,
         )
-    if spoken:
-        spending.add(conn, spoken[0].voice.agent, ending.usage, ending.processing, at=at)
+    if ending.agent is not None:
+        spending.add(conn, ending.agent, ending.usage, ending.processing, at=at)
 
 
 def finished(turn: TurnId, ending: Ending, *, joined: TurnId | None = None) -> NewEvent:
@@ -235,6 +266,8 @@ def message_added(message: Message) -> NewEvent:
     }
     if message.voice:
         data["voice"] = message.voice
+    if message.round is not None:
+        data["round"] = message.round
     return NewEvent("message.added", data, message.turn)
 
 

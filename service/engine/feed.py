@@ -23,6 +23,9 @@ _BACKLOG = 256
 _POLL_SECONDS = 1.0
 
 
+Watcher = Callable[[SessionId, Sequence[Event]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
     session: SessionId
@@ -87,6 +90,7 @@ class Feed:
         self._database = database
         self._hint = hint
         self._followers: dict[SessionId, set[_Follower]] = {}
+        self._watchers: list[Watcher] = []
         self._groups: Groups[_Batch, _Stored | None] = Groups(database, _append)
 
     async def append(
@@ -111,12 +115,23 @@ class Feed:
         for session, events in appended.items():
             for follower in self._followers.get(session, ()):
                 follower.tell(events)
+            for watcher in self._watchers:
+                watcher(session, events)
             self._hint(session)
 
     def poke(self, session: SessionId) -> None:
         """Make local followers of a session read the log: another replica wrote to it."""
         for follower in self._followers.get(session, ()):
             follower.poke()
+        for watcher in self._watchers:
+            watcher(session, ())
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have `watcher` called for every session that gets events, for good.
+
+        It must be quick; it is called without events when another replica wrote them.
+        """
+        self._watchers.append(watcher)
 
     async def pruned_to(self, session: SessionId) -> int:
         """Events of the session up to this number are gone."""
@@ -161,11 +176,11 @@ class Feed:
 
 
 async def _woken(follower: _Follower) -> None:
+    late = asyncio.get_running_loop().call_later(_POLL_SECONDS, follower.poke)
     try:
-        async with asyncio.timeout(_POLL_SECONDS):
-            await follower.wake.wait()
-    except TimeoutError:
-        follower.poke()
+        await follower.wake.wait()
+    finally:
+        late.cancel()
 
 
 def _append(conn: sa.Connection, batches: Sequence[_Batch]) -> list[_Stored | None]:

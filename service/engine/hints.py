@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from service.core.model import SessionId, TurnId
+from service.core.model import SessionId, TurnId, VoiceId
 from service.errors import StoreError
 from service.store.database import Database
 
@@ -26,7 +26,7 @@ class Hints:
     """Tells other replicas what changed, and tells this one what they changed.
 
     `feed` is called for sessions with new events, `work` when there may be turns or deliveries to
-    claim, `stop` for turns that are to be stopped. On SQLite nothing is sent or heard.
+    claim, `stop` and `stop_voice` for what is to be stopped. On SQLite nothing is sent or heard.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Hints:
         feed: Callable[[SessionId], None],
         work: Callable[[], None],
         stop: Callable[[TurnId], object],
+        stop_voice: Callable[[TurnId, VoiceId], object],
     ) -> None:
         self._database = database
         # Begins every payload, because what we send comes back to us too.
@@ -44,8 +45,10 @@ class Hints:
         self._feed = feed
         self._work = work
         self._stop = stop
+        self._stop_voice = stop_voice
         self._pending: dict[str, None] = {}
         self._dirty = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.listening = asyncio.Event()
         """Set while other replicas are heard."""
@@ -78,6 +81,12 @@ class Hints:
     def stopping(self, turn: TurnId) -> None:
         """A turn is to be stopped wherever it runs."""
         self._add(f"s{turn}")
+        self._urgent.set()
+
+    def stopping_voice(self, turn: TurnId, voice: VoiceId) -> None:
+        """One voice of a turn is to be stopped wherever it speaks."""
+        self._add(f"v{turn}/{voice}")
+        self._urgent.set()
 
     def _add(self, hint: str) -> None:
         if self._tasks:
@@ -87,8 +96,9 @@ class Hints:
     async def _send(self) -> None:
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(_DEBOUNCE_SECONDS)
+            await _set_within(self._urgent, _DEBOUNCE_SECONDS)
             self._dirty.clear()
+            self._urgent.clear()
             pending, self._pending = list(self._pending), {}
             try:
                 await self._database.write(
@@ -131,8 +141,19 @@ class Hints:
                     self._feed(SessionId(hint[1:]))
                 case "s":
                     self._stop(TurnId(hint[1:]))
+                case "v":
+                    turn, _, voice = hint[1:].partition("/")
+                    self._stop_voice(TurnId(turn), VoiceId(voice))
                 case "w":
                     self._work()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 def _packed(hints: list[str]) -> list[str]:

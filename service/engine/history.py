@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.core.model import Attachment, AttachmentId, Message, Role
+from service.core.model import Attachment, AttachmentId, Message, Role, VoiceId
 from service.ports import Media, Said
 
 _CUT_SHORT = "\n\n[This answer was stopped before it was complete.]"
@@ -34,17 +34,24 @@ def fitting(messages: Sequence[Message], *, characters: int) -> list[Message]:
 def said(
     messages: Sequence[Message],
     *,
+    voice: VoiceId | None = None,
     summary: str | None = None,
     media: Mapping[AttachmentId, Media] | None = None,
 ) -> list[Said]:
-    """The messages as the model gets them, with the files it can be given in `media`."""
+    """The messages as the model gets them, with the files it can be given in `media`.
+
+    With `voice` those of other voices come as somebody else's words, under their names.
+    """
     before = [] if summary is None else [Said("user", _SUMMARY.format(summary=summary))]
-    return before + [_said(message, media or {}) for message in messages]
+    return before + [_said(message, voice, media or {}) for message in messages]
 
 
-def _said(message: Message, media: Mapping[AttachmentId, Media]) -> Said:
+def _said(message: Message, voice: VoiceId | None, media: Mapping[AttachmentId, Media]) -> Said:
     if message.role is Role.VOICE:
-        return Said("assistant", message.text + _NOTES.get(message.status, ""))
+        words = message.text + _NOTES.get(message.status, "")
+        if voice is None or message.voice == voice:
+            return Said("assistant", words)
+        return Said("user", f"[{message.author}]: {words}")
     given = tuple(media[one.id] for one in message.attachments if one.id in media)
     left = [_not_given(one) for one in message.attachments if one.id not in media]
     return Said("user", "\n\n".join([*left, message.text]) if left else message.text, given)

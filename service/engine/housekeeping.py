@@ -1,13 +1,15 @@
-"""Keeps the house: takes over what the dead left, ends waits in vain, prunes what is old."""
+"""Keeps the house: takes over what the dead left, ends waits in vain, prunes and puts away."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from service.core.model import Event, SessionId
+from service.engine import keeping
 from service.engine.metrics import Metrics
 from service.engine.turns import Turns
 from service.errors import StoreError
@@ -19,10 +21,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 SWEEP = timedelta(seconds=5)
 _PRUNE = timedelta(hours=1)
 _AT_ONCE = 500
+_ARCHIVED_AT_ONCE = 100
 
 
 class Housekeeping:
-    """Rescues and prunes. `wake` is called when a rescue left something to claim."""
+    """Rescues, prunes and archives.
+
+    `wake` is called when a rescue left something to claim, `announce` with what was told in
+    sessions. Sessions are archived that nobody used for `archive_after`; with no time at all, none.
+    """
 
     def __init__(
         self,
@@ -33,7 +40,9 @@ class Housekeeping:
         attempts: int,
         keep_events: timedelta,
         keep_bodies: timedelta,
+        archive_after: timedelta,
         wake: Callable[[], None],
+        announce: Callable[[Mapping[SessionId, Sequence[Event]]], None],
     ) -> None:
         self._database = database
         self._turns = turns
@@ -41,7 +50,9 @@ class Housekeeping:
         self._attempts = attempts
         self._keep_events = keep_events
         self._keep_bodies = keep_bodies
+        self._archive_after = archive_after
         self._wake = wake
+        self._announce = announce
 
     async def take_over(self) -> None:
         """Rescue at start-up what the last process left: at once where no other can be alive."""
@@ -53,7 +64,7 @@ class Housekeeping:
             await self.sweep()
 
     async def run(self) -> None:
-        """Sweep and prune until cancelled; an outage of the database only delays it."""
+        """Sweep, prune and archive until cancelled; an outage of the database only delays it."""
         pruned_at = datetime.now(UTC)
         while True:
             await asyncio.sleep(SWEEP.total_seconds())
@@ -61,6 +72,7 @@ class Housekeeping:
                 await self.sweep()
                 if datetime.now(UTC) - pruned_at > _PRUNE:
                     await self.prune()
+                    await self.archive()
                     pruned_at = datetime.now(UTC)
             except StoreError as error:
                 log.warning("housekeeping.failed", error=str(error))
@@ -88,6 +100,20 @@ class Housekeeping:
             bodies += gone
         blobs = await self._database.write(attachments.prune, before=now - _PRUNE, limit=_AT_ONCE)
         log.info("housekeeping.pruned", events=events, bodies=bodies, blobs=blobs)
+
+    async def archive(self) -> None:
+        """Archive sessions that nobody has used for as long as the configuration says."""
+        if not self._archive_after:
+            return
+        before = datetime.now(UTC) - self._archive_after
+        archived = 0
+        while told := await self._database.write(
+            keeping.archive_idle, before=before, limit=_ARCHIVED_AT_ONCE
+        ):
+            self._announce(told)
+            archived += len(told)
+        if archived:
+            log.info("housekeeping.archived", sessions=archived)
 
     def _count_deliveries(self, found: int) -> None:
         if found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from service.core.model import (
 from service.core.states import QuestionState, ToolState
 from service.errors import BadInput
 from service.ports import ToolCall, ToolResult, ToolSpec
-from service.store import deliveries, questions, turns
+from service.store import audit, deliveries, questions, turns
 from service.store.ids import new_id
 
 MOST_CHOICES = 8
@@ -71,25 +71,24 @@ class Call:
 def question_of(call: Call, *, asked_of: str, now: datetime, within: timedelta) -> Question:
     """The question that a call of prompt_user asks. Raises BadInput for what the model can mend."""
     text, choices = _arguments(call.call.arguments)
-    return Question(
-        id=QuestionId(new_id()),
-        session=call.session,
-        turn=call.reply.turn,
-        reply=call.reply.id,
-        iteration=call.iteration,
-        ordinal=call.ordinal,
-        kind=QuestionKind.QUESTION,
-        text=text,
-        choices=choices,
-        asked_of=asked_of,
-        state=QuestionState.OPEN,
-        expires_at=now + within,
-    )
+    return _open(call, QuestionKind.QUESTION, text, choices, asked_of, now + within)
 
 
 def approval_of(call: Call, *, asked_of: str, now: datetime, within: timedelta) -> Question:
     """The question whether exactly this call may run."""
     tool, arguments = call.call.tool, call.call.arguments
+    question = _open(call, QuestionKind.APPROVAL, f"May I run {tool}?", (), asked_of, now + within)
+    return replace(question, tool=tool, arguments=arguments)
+
+
+def _open(
+    call: Call,
+    kind: QuestionKind,
+    text: str,
+    choices: tuple[str, ...],
+    asked_of: str,
+    expires_at: datetime,
+) -> Question:
     return Question(
         id=QuestionId(new_id()),
         session=call.session,
@@ -97,14 +96,12 @@ def approval_of(call: Call, *, asked_of: str, now: datetime, within: timedelta) 
         reply=call.reply.id,
         iteration=call.iteration,
         ordinal=call.ordinal,
-        kind=QuestionKind.APPROVAL,
-        text=f"May I run {tool}?",
-        choices=(),
+        kind=kind,
+        text=text,
+        choices=choices,
         asked_of=asked_of,
         state=QuestionState.OPEN,
-        expires_at=now + within,
-        tool=tool,
-        arguments=arguments,
+        expires_at=expires_at,
     )
 
 
@@ -155,6 +152,25 @@ def answered(
     """How the feed tells that a question is closed."""
     data = {"question": question.id, "state": state.value, "answer": answer, "by": by}
     return NewEvent("question.answered", data, question.turn)
+
+
+def note_decision(
+    conn: sa.Connection, question: Question, answer: str, *, by: str, allowed: bool, at: datetime
+) -> None:
+    """Write down who decided about a tool, with exactly what they decided about."""
+    if question.kind is not QuestionKind.APPROVAL:
+        return
+    audit.note(
+        conn,
+        by,
+        "approve" if is_yes(answer) else "deny",
+        session=question.session,
+        allowed=allowed,
+        at=at,
+        question=question.id,
+        tool=question.tool,
+        arguments=question.arguments,
+    )
 
 
 def is_yes(answer: str) -> bool:

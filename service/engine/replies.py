@@ -35,7 +35,7 @@ from service.engine.files import Attached, Attachments
 from service.engine.history import said
 from service.engine.holds import Hold, Interruption
 from service.engine.metrics import Metrics
-from service.engine.writer import Writer
+from service.engine.writer import Speech, Writer
 from service.errors import ProviderError, StoreDown
 from service.failpoints import reach
 from service.ports import Agents, Prompt, Said, Step, ToolCall, ToolResult, ToolSpec
@@ -53,6 +53,10 @@ _RETRY_SECONDS = 0.25
 _WRAP_UP_NOTE = (
     "\n\nOnly {left} more steps are left in this reply. Come to an answer, and ask the person how "
     "to go on if something is missing."
+)
+_ROUND = (
+    "[Round {round}. Nobody wrote anything new. React to what the others said, if you have "
+    "something to add.]"
 )
 _GO_ON = "[Nothing new was said. Go on from where things stand.]"
 _INTERRUPTED = (
@@ -87,6 +91,8 @@ class Begun:
     """Asked before, by iteration and ordinal of their call."""
     resumed: bool
     """Whether it was begun before: by an earlier holder, or before a question."""
+    company: str = ""
+    """What the voice is told of the others; empty when it is alone."""
     iterations_before: int = 0
     """Of the session's other turns, when its limit counts them."""
     spent_today: int = 0
@@ -95,13 +101,15 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reply ended, or what it waits for; its words are the writer's."""
+    """How a reply ended, or what it waits for; its words are in its speech."""
 
     state: ReplyState
     error: str | None = None
     ended: Ended | None = None
     asked: tuple[Question, ...] = ()
     """Questions to ask; the turn waits for their answers."""
+    stopped: bool = False
+    """Whether somebody stopped this voice alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,7 @@ class _Boundary:
 
     interrupted: bool
     joined: bool = False
+    stopped: bool = False
     added: tuple[str, ...] = ()
     remembered: Remembered | None = None
 
@@ -142,12 +151,12 @@ class Replies:
             begun,
             policy,
             hold,
-            writer,
+            Speech(writer, begun.reply.id, begun.reply.text),
         )
 
 
 class ReplyInProgress:
-    """One reply on its way. Being cancelled leaves what was said in the writer."""
+    """One reply on its way. Being cancelled leaves what was said in its speech."""
 
     def __init__(
         self,
@@ -159,7 +168,7 @@ class ReplyInProgress:
         begun: Begun,
         policy: Policy,
         hold: Hold,
-        writer: Writer,
+        speech: Speech,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -170,7 +179,7 @@ class ReplyInProgress:
         self._turn = begun.turn
         self._reply = begun.reply.id
         self._hold = hold
-        self._writer = writer
+        self.speech = speech
         self._steps: list[Step] = []
         self._history: Sequence[Said] = ()
         self._limits = agents.limits(begun.voice)
@@ -207,13 +216,13 @@ class ReplyInProgress:
         if await self._database.read(turns.is_followed, self._turn):
             self._say(_INSTRUCTED_WORDS)
             return Outcome(ReplyState.DONE, ended=Ended.INTERRUPTED)
-        boundary = self._writer.text
+        boundary = self.speech.text
         try:
             await self._ask(self._asking(self._begun.voice), self._with_note(_INTERRUPTED))
         except ProviderError as error:
             log.info("replies.no_acknowledgement", reply=self._reply, reason=str(error))
-            if self._writer.text != boundary:
-                self._writer.reset(self._reply, boundary)
+            if self.speech.text != boundary:
+                self.speech.reset(boundary)
             self._say(_INTERRUPTED_WORDS)
         return Outcome(ReplyState.DONE, ended=Ended.INTERRUPTED)
 
@@ -231,6 +240,8 @@ class ReplyInProgress:
                 return Outcome(ReplyState.WAITING, asked=tuple(open_questions))
         asking = self._asking(self._begun.voice)
         while True:
+            if self._stored.stopped:
+                return Outcome(ReplyState.DONE, stopped=True)
             if self._interrupted:
                 return await self.acknowledge()
             if (spent := self._over_budget()) is not None:
@@ -245,7 +256,12 @@ class ReplyInProgress:
                 return outcome
 
     def _told(self, attached: Attached) -> Sequence[Said]:
-        told = said(self._begun.messages, summary=self._begun.summary, media=attached.media)
+        voice = self._begun.voice.id if self._begun.company else None
+        told = said(
+            self._begun.messages, voice=voice, summary=self._begun.summary, media=attached.media
+        )
+        if self._begun.reply.round > 1:
+            told.append(Said("user", _ROUND.format(round=self._begun.reply.round)))
         match self._turn.kind:
             case TurnKind.COMPACT:
                 return [*told, Said("user", compaction.REQUEST)]
@@ -288,7 +304,7 @@ class ReplyInProgress:
 
     def _asking(self, voice: Voice) -> Asking:
         model = self._agents.model(voice)
-        return Asking(model, self._limits, self._writer, self._reply, self._metrics)
+        return Asking(model, self._limits, self.speech, self._metrics)
 
     async def _ask(self, asking: Asking, prompt: Prompt) -> Response:
         asked_before = asking.requests
@@ -309,12 +325,13 @@ class ReplyInProgress:
 
     def _system(self) -> str:
         shown = self._agents.sections(self._begun.voice, self._state, self._knobs)
-        return "\n\n".join(part for part in (self._begun.voice.prompt, shown) if part)
+        parts = (self._begun.company, self._begun.voice.prompt, shown)
+        return "\n\n".join(part for part in parts if part)
 
     def _with_note(self, note: str) -> Prompt:
         """Everything so far and a note of ours after it, for a response without tools."""
         before = "\n\n".join(step.text for step in self._steps if step.text)
-        unseen = self._writer.text.removeprefix(before).strip()
+        unseen = self.speech.text.removeprefix(before).strip()
         history, steps = list(self._history), list(self._steps)
         if unseen:
             steps.append(Step(unseen, (), (), added=(note,)))
@@ -325,8 +342,8 @@ class ReplyInProgress:
         return Prompt(self._system(), history, tuple(steps))
 
     def _say(self, words: str, *, gap: bool = True) -> None:
-        before = "\n\n" if gap and self._writer.text else ""
-        self._writer.say(self._reply, before + words)
+        before = "\n\n" if gap and self.speech.text else ""
+        self.speech.say(before + words)
 
     # -- boundaries --------------------------------------------------------------------------
 
@@ -415,7 +432,7 @@ class ReplyInProgress:
 
     def _tell_started(self, number: int, calls: Sequence[StoredCall]) -> None:
         for one in calls:
-            self._writer.add(
+            self.speech.add(
                 "tool.started",
                 {
                     "reply": self._reply,
@@ -427,7 +444,7 @@ class ReplyInProgress:
 
     def _tell_finished(self, number: int, found: Found) -> None:
         for ordinal, (state, result) in found.items():
-            self._writer.add(
+            self.speech.add(
                 "tool.finished",
                 {
                     "reply": self._reply,
@@ -444,8 +461,8 @@ class ReplyInProgress:
         self, work: Callable[[sa.Connection], None], *, steer: int | None = None
     ) -> _Boundary:
         """Store `work` with what is unwritten; with `steer` let messages join that iteration."""
-        whole = partial(_with_text, self._reply, self._writer.text, work)
-        await self._writer.store(partial(self._persist, whole, steer))
+        whole = partial(_with_text, self._reply, self.speech.text, work)
+        await self.speech.store(partial(self._persist, whole, steer))
         boundary = self._stored
         if boundary.remembered is not None:
             self._state.stored(boundary.remembered.state)
@@ -492,12 +509,20 @@ class ReplyInProgress:
         joined: list[NewEvent] = []
         added: tuple[str, ...] = ()
         remembered = None
+        alone = not self._begun.company
         if steer is not None:
-            joined, added = _join(conn, self._turn, self._reply, steer)
-            new += joined
+            if alone:
+                # Several voices have no boundary in common; then it is the next turn.
+                joined, added = _join(conn, self._turn, self._reply, steer)
+                new += joined
             remembered = self._remember(conn, at)
-        interrupted = asked.interrupted_by is not None
-        boundary = _Boundary(interrupted, bool(joined), added, remembered)
+        boundary = _Boundary(
+            interrupted=asked.interrupted_by is not None,
+            joined=bool(joined),
+            stopped=not alone and store.stop_requested(conn, self._reply),
+            added=added,
+            remembered=remembered,
+        )
         if not new:
             return asked, boundary, []
         appended = events_store.append(conn, {self._turn.session: new}, at=at)

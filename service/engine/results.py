@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from service.core.model import Question, Turn, TurnId
+from service.core.model import Question, Reply, Turn, TurnId, VoiceId
 from service.core.states import TURN_FINAL, TurnState
 from service.engine.feed import Feed
 from service.engine.questions import views
 from service.store import feed as events
-from service.store import questions, replies, turns
+from service.store import questions, replies, sessions, turns
 from service.store.database import Database
 
 
@@ -29,6 +30,10 @@ class Result:
     """The number of the turn's last event, once it is final."""
     questions: tuple[Question, ...] = ()
     """What it waits for, if it does."""
+    voices: Mapping[VoiceId, str] = field(default_factory=dict)
+    """The names of the session's voices."""
+    replies: tuple[Reply, ...] = ()
+    """Of all rounds so far."""
 
     @property
     def final(self) -> bool:
@@ -38,6 +43,7 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """How the HTTP API and callbacks tell it."""
         turn = self.turn
+        told = {"replies": [self._reply(one) for one in self.replies]}
         return {
             "turn": turn.id,
             "session": turn.session,
@@ -53,6 +59,17 @@ class Result:
             "processing_ms": round(turn.processing.total_seconds() * 1000),
             "usage": asdict(turn.usage),
             "questions": views(self.questions),
+            **(told if len(self.voices) > 1 else {}),
+        }
+
+    def _reply(self, one: Reply) -> dict[str, Any]:
+        return {
+            "voice": one.voice,
+            "name": self.voices.get(one.voice, ""),
+            "round": one.round,
+            "state": one.state.value,
+            "text": one.text,
+            "error": one.error,
         }
 
 
@@ -98,7 +115,8 @@ def _result(conn: sa.Connection, turn_id: TurnId) -> Result | None:
     if turn.state in TURN_FINAL:
         last = events.newest(conn, turn.session, turn_id)
     open_ = questions.open_of_turn(conn, turn_id) if turn.state is TurnState.WAITING else ()
-    return Result(turn, text, last, tuple(open_))
+    names = {one.id: one.name for one in sessions.voices_of(conn, turn.session)}
+    return Result(turn, text, last, tuple(open_), names, tuple(spoken))
 
 
 def _iso(at: datetime | None) -> str | None:

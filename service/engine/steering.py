@@ -14,11 +14,13 @@ from service.core.model import (
     Event,
     NewEvent,
     Question,
-    QuestionKind,
     SessionId,
     Turn,
+    TurnId,
+    VoiceId,
 )
 from service.core.states import QuestionState, TurnState
+from service.engine import mirror
 from service.engine import questions as asking
 from service.engine.endings import Ending, answers, end_unattended, finished
 from service.store import (
@@ -79,6 +81,26 @@ def stop(conn: sa.Connection, turn: Turn, by: str, live: frozenset[Channel]) -> 
     return appended[turn.session]
 
 
+def stop_voice(conn: sa.Connection, session: SessionId, voice: VoiceId, by: str) -> TurnId | None:
+    """Ask that one voice stops; the turn it speaks in, None when it does not speak."""
+    turn = turns.begun(conn, session)
+    if turn is None or turn.state is not TurnState.RUNNING:
+        return None
+    if not replies.request_stop(conn, turn.id, voice):
+        return None
+    audit.note(
+        conn,
+        by,
+        "stop voice",
+        session=session,
+        allowed=True,
+        at=datetime.now(UTC),
+        turn=turn.id,
+        voice=voice,
+    )
+    return turn.id
+
+
 def interrupt(
     conn: sa.Connection, session: SessionId, by: str, operator: bool
 ) -> tuple[Interrupting, list[Event]]:
@@ -137,22 +159,21 @@ def answer(
         return Answering.UNKNOWN, []
     at = datetime.now(UTC)
     allowed = operator or may_answer(by, asked_of=question.asked_of)
-    if question.kind is QuestionKind.APPROVAL:
-        audit.note(
-            conn,
-            by,
-            "approve" if asking.is_yes(text) else "deny",
-            session=question.session,
-            allowed=allowed,
-            at=at,
-            question=question.id,
-            tool=question.tool,
-            arguments=question.arguments,
-        )
+    asking.note_decision(conn, question, text, by=by, allowed=allowed, at=at)
     if not allowed:
         return Answering.NOT_YOURS, []
     event = asking.close(conn, question, state=QuestionState.ANSWERED, answer=text, by=by, at=at)
     if event is None:
         return Answering.OVER, []
+    if operator:
+        _show(conn, turn, text, at)
     appended = events.append(conn, {question.session: [event]}, at=at)
     return Answering.ANSWERED, appended[question.session]
+
+
+def _show(conn: sa.Connection, turn: Turn, text: str, at: datetime) -> None:
+    """Show the chat in which a question was asked what was answered elsewhere."""
+    session = sessions.get(conn, turn.session)
+    home = None if session is None else mirror.home_of(session)
+    if home is not None and home in turn.answer_to:
+        deliveries.insert(conn, [mirror.answer_notice(turn.session, home, text)], at=at)

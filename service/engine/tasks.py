@@ -14,6 +14,7 @@ from service.core.model import (
     Address,
     Binding,
     Busy,
+    Cast,
     Channel,
     OccurrenceId,
     Origin,
@@ -58,6 +59,8 @@ class Task:
     session_key: str | None = None
     once: bool = False
     """Whether its first due instant is its only one."""
+    cast: Cast | None = None
+    """The voices of its sessions, when it has a composition."""
     problem: str | None = None
     """Why it cannot ring, if so: its instants are recorded as skipped with these words."""
 
@@ -88,6 +91,7 @@ class Task:
             origin=Origin.SCHEDULE,
             # Nobody is there who could want to cut in.
             busy=Busy.QUEUE,
+            cast=self.cast,
         )
 
 

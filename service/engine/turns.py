@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,30 +17,29 @@ from service.core.model import (
     Event,
     NewEvent,
     Question,
-    Reply,
-    ReplyId,
     SessionId,
     Turn,
     TurnId,
     TurnKind,
-    Usage,
+    VoiceId,
 )
-from service.core.states import QuestionState, ReplyState, ToolState, TurnState
-from service.engine import compaction
-from service.engine.endings import Ending, Spoken, answers, end, end_unattended
+from service.core.states import QuestionState, TurnState
+from service.engine import compaction, scenes
+from service.engine.endings import Ending, Spoken, answers, end, end_unattended, speak
 from service.engine.feed import Feed
 from service.engine.files import Attachments
-from service.engine.history import fitting
 from service.engine.holds import LEASE, Hold, Interruption, trusted_until, uptime
 from service.engine.metrics import Metrics
 from service.engine.questions import asked as asked_event
 from service.engine.questions import close, options, shown
-from service.engine.replies import Begun, Outcome, Replies, ReplyInProgress
+from service.engine.replies import Replies
+from service.engine.rounds import BROKEN, Rounds
+from service.engine.scenes import Claimed
 from service.engine.writer import Writer
 from service.errors import Fenced, StoreDown
 from service.failpoints import reach
 from service.ports import Agents, Files
-from service.store import deliveries, memory, replies, sessions, spending, turns
+from service.store import deliveries, turns
 from service.store import feed as events_store
 from service.store import questions as questions_store
 from service.store.database import Database
@@ -51,22 +50,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _RETRY_SECONDS = 0.25
 _EXPIRED_AT_ONCE = 100
-_BROKEN = "Something went wrong inside Ringback. The log has the details under this turn's id."
 _GAVE_UP = "The service was interrupted {attempts} times while it worked on this and gave up."
 _COMPACTOR = "ringback"
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A turn that is ours, and everything needed to go on with it."""
-
-    turn: Turn
-    begun: Begun
-    newest: int
-
-    def spoken(self, text: str) -> list[Spoken]:
-        """What its voices have said once `text` is all of it."""
-        return [Spoken(self.begun.reply, self.begun.voice, text)]
 
 
 class Turns:
@@ -100,6 +85,7 @@ class Turns:
         self._policies = policies or {}
         attachments = Attachments(database, agents, files or {}, most_bytes=attachment_bytes)
         self._replies = Replies(database, feed, agents, metrics, attachments)
+        self._playing: dict[TurnId, Rounds] = {}
 
     # -- for the lanes ---------------------------------------------------------------------
 
@@ -114,7 +100,7 @@ class Turns:
         self._wake()
         now = datetime.now(UTC)
         for one in claimed:
-            if not one.begun.resumed:
+            if not one.resumed:
                 waited = (now - one.turn.created_at).total_seconds()
                 self._metrics.first_event_seconds.observe(max(waited, 0))
         return [
@@ -132,26 +118,41 @@ class Turns:
         began = uptime()
         turn = claimed.turn
         writer = Writer(self._feed, hold, turn.session, turn.id)
-        writer.text = claimed.begun.reply.text
         writer.start(newest=claimed.newest)
         self._metrics.running.inc()
         policy = self._policies.get((turn.channel, turn.trigger), NOBODY)
+        rounds = Rounds(
+            self._database,
+            self._feed,
+            self._agents,
+            self._replies,
+            claimed,
+            policy,
+            hold,
+            writer,
+        )
+        self._playing[turn.id] = rounds
         try:
-            reply = self._replies.resume(claimed.begun, policy, hold, writer)
-            outcome = await self._guarded(reply.run(), claimed, hold)
-            while not await self._close(claimed, hold, reply, outcome, began, writer):
+            problem = claimed.problem or await self._guarded(rounds.run(), turn, hold)
+            while not await self._close(claimed, hold, rounds, problem, began, writer):
                 # Somebody interrupted in the very moment it came to its end.
-                outcome = await self._guarded(reply.acknowledge(), claimed, hold)
+                problem = await self._guarded(rounds.acknowledge(), turn, hold)
         finally:
+            del self._playing[turn.id]
             self._metrics.running.dec()
             await writer.close()
+
+    def stop_voice(self, turn: TurnId, voice: VoiceId) -> bool:
+        """Cut one voice of a turn short; False when it does not speak here."""
+        rounds = self._playing.get(turn)
+        return rounds is not None and rounds.stop(voice)
 
     async def _close(
         self,
         claimed: Claimed,
         hold: Hold,
-        reply: ReplyInProgress,
-        outcome: Outcome | None,
+        rounds: Rounds,
+        problem: str | None,
         began: float,
         writer: Writer,
     ) -> bool:
@@ -164,33 +165,30 @@ class Turns:
                 self._metrics.fenced.inc()
                 log.warning("turns.fenced", turn=turn.id, session=turn.session)
                 return True
-            if outcome is None and hold.interruption is Interruption.DRAIN:
-                await self._hand_over(claimed, reply, spent, writer)
+            if rounds.cut and hold.interruption is Interruption.DRAIN:
+                await self._hand_over(claimed, rounds, spent, writer)
                 return True
-            if outcome is not None and outcome.asked:
-                return await self._wait(claimed, hold, reply, outcome, spent, writer)
-            ending = self._ending(claimed, reply, outcome, spent, writer.text)
-            return await self._settle(claimed, hold, ending, writer)
+            if rounds.asked and not rounds.cut:
+                return await self._wait(claimed, hold, rounds, spent, writer)
+            ending = self._ending(claimed, rounds, spent, problem, cut=rounds.cut)
+            return await self._settle(claimed, hold, rounds, ending, writer)
 
-    async def _guarded(
-        self, work: Coroutine[Any, Any, Outcome], claimed: Claimed, hold: Hold
-    ) -> Outcome | None:
-        """The outcome of the reply; None when an interruption cut it short."""
-        task = asyncio.create_task(work, name=f"reply {claimed.begun.reply.id}")
+    async def _guarded(self, work: Coroutine[Any, Any, None], turn: Turn, hold: Hold) -> str | None:
+        """Run until it is over or an interruption cuts it short; why it broke, if it did."""
+        task = asyncio.create_task(work, name=f"turn {turn.id}")
         hold.work(task)
         try:
-            return await task
+            await task
         except asyncio.CancelledError:
             if hold.interruption is None:
                 task.cancel()
                 raise
-            return None
         except Fenced:
             hold.lose()
-            return None
         except Exception:
-            log.exception("turns.broken", turn=claimed.turn.id, session=claimed.turn.session)
-            return Outcome(ReplyState.ERROR, _BROKEN)
+            log.exception("turns.broken", turn=turn.id, session=turn.session)
+            return BROKEN
+        return None
 
     # -- begin -----------------------------------------------------------------------------
 
@@ -201,73 +199,35 @@ class Turns:
         if not taken:
             return [], {}
         at = datetime.now(UTC)
-        begun = [self._begin(conn, turn, at) for turn in taken]
-        events = events_store.append(
-            conn,
-            {one.turn.session: _beginning(one) for one in begun},
-            at=at,
-        )
-        claimed = [Claimed(one.turn, one, events[one.turn.session][-1].number) for one in begun]
+        begun = [scenes.begin(conn, self._agents, turn, at=at) for turn in taken]
+        live = [
+            one
+            for turn in taken
+            for one in answers(turn, [to for to in turn.answer_to if to.channel in self._live])
+        ]
+        deliveries.insert(conn, live, at=at)
+        events = events_store.append(conn, {one.turn.session: new for one, new in begun}, at=at)
+        claimed = [replace(one, newest=events[one.turn.session][-1].number) for one, _ in begun]
         return claimed, events
-
-    def _begin(self, conn: sa.Connection, turn: Turn, at: datetime) -> Begun:
-        session, (voice, *_) = sessions.with_voices(conn, turn.session)
-        new = Reply(ReplyId(new_id()), turn.id, voice.id, 1, ReplyState.GENERATING, "")
-        reply = replies.begin(conn, new, at=at)
-        resumed = reply.id != new.id
-        live = [address for address in turn.answer_to if address.channel in self._live]
-        deliveries.insert(conn, answers(turn, live), at=at)
-        limits = self._agents.limits(voice)
-        messages = sessions.conversation(
-            conn,
-            turn.session,
-            turn=turn.number,
-            after_turn=session.context_from,
-            characters=limits.history_characters,
-        )
-        counted = limits.iterations_per == "session"
-        limited = limits.day_cost is not None
-        return Begun(
-            turn=turn,
-            owner=session.owner,
-            reply=reply,
-            voice=voice,
-            messages=fitting(messages, characters=limits.history_characters),
-            summary=session.summary,
-            remembered=memory.read(conn, turn.session),
-            iterations=replies.iterations_of(conn, reply.id) if resumed else (),
-            questions=questions_store.of_reply(conn, reply.id) if resumed else {},
-            resumed=resumed,
-            iterations_before=(
-                replies.iterations_in(conn, turn.session, before=turn.id) if counted else 0
-            ),
-            spent_today=spending.cost_today(conn, voice.agent, at=at) if limited else 0,
-        )
 
     # -- wait ------------------------------------------------------------------------------
 
     async def _wait(
-        self,
-        claimed: Claimed,
-        hold: Hold,
-        reply: ReplyInProgress,
-        outcome: Outcome,
-        spent: timedelta,
-        writer: Writer,
+        self, claimed: Claimed, hold: Hold, rounds: Rounds, spent: timedelta, writer: Writer
     ) -> bool:
         """Store the questions and let the turn go; False when it was interrupted meanwhile."""
         while True:
             hold.check()
             try:
                 events = await self._database.write(
-                    self._ask, claimed.turn, outcome.asked, reply.usage, spent, writer.pending
+                    self._ask, claimed.turn, rounds, spent, writer.pending
                 )
                 break
             except StoreDown as error:
                 log.warning("turns.wait_failed", turn=hold.id, error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
         if events is None:
-            return await self._not_waiting(claimed, hold, reply, spent, writer)
+            return await self._not_waiting(claimed, hold, rounds, spent, writer)
         writer.take()
         reach("turns.waiting")
         log.info("turns.waiting", turn=hold.id, session=claimed.turn.session)
@@ -276,26 +236,20 @@ class Turns:
         return True
 
     async def _not_waiting(
-        self,
-        claimed: Claimed,
-        hold: Hold,
-        reply: ReplyInProgress,
-        spent: timedelta,
-        writer: Writer,
+        self, claimed: Claimed, hold: Hold, rounds: Rounds, spent: timedelta, writer: Writer
     ) -> bool:
         """Settle a turn that somebody stopped right before it would have waited."""
         asked = await self._database.read(turns.get, claimed.turn.id)
         if asked is not None and asked.stop_requested:
-            ending = self._ending(claimed, reply, None, spent, writer.text)
-            return await self._settle(claimed, hold, ending, writer)
+            ending = self._ending(claimed, rounds, spent, None, cut=True)
+            return await self._settle(claimed, hold, rounds, ending, writer)
         return False
 
     def _ask(
         self,
         conn: sa.Connection,
         turn: Turn,
-        questions: Sequence[Question],
-        usage: Usage,
+        rounds: Rounds,
         spent: timedelta,
         pending: Sequence[NewEvent],
     ) -> list[Event] | None:
@@ -304,20 +258,24 @@ class Turns:
         if asked.stop or (asked.interrupted_by and turn.interrupted_by is None):
             return None
         at = datetime.now(UTC)
-        turns.wait(conn, turn.id, processing=spent, usage=usage)
-        questions_store.insert(conn, questions, at=at)
-        new = [*pending, *(asked_event(one) for one in questions)]
+        turns.wait(conn, turn.id, processing=spent, usage=rounds.usage)
+        last = events_store.lock(conn, {turn.session: ()})[turn.session]
+        new = list(pending)
+        for one in rounds.finished():
+            new += speak(conn, turn, one, last + len(new), at)
+        questions_store.insert(conn, rounds.asked, at=at)
+        new += [asked_event(one) for one in rounds.asked]
         live = [address for address in turn.answer_to if address.channel in self._live]
         deliveries.insert(
             conn,
             [
                 NewDelivery(address, session=turn.session, text=shown(one), options=options(one))
                 for address in live
-                for one in questions
+                for one in rounds.asked
             ],
             at=at,
         )
-        return events_store.append(conn, {turn.session: new}, at=at)[turn.session]
+        return events_store.record(conn, turn.session, new, newest=last, at=at)
 
     async def expire(self) -> int:
         """Close questions whose time is over, so that their turns go on without an answer."""
@@ -338,37 +296,44 @@ class Turns:
     def _ending(
         self,
         claimed: Claimed,
-        reply: ReplyInProgress,
-        outcome: Outcome | None,
+        rounds: Rounds,
         spent: timedelta,
-        text: str,
+        problem: str | None,
+        *,
+        cut: bool,
     ) -> Ending:
-        knobs = self._agents.knobs(claimed.begun.voice)
-        momentary = tuple(name for name, knob in knobs.items() if knob.momentary)
-        if outcome is None:
-            return Ending(TurnState.STOPPED, None, reply.usage, spent, momentary=momentary)
-        state = TurnState.FAILED if outcome.state is ReplyState.ERROR else TurnState.SUCCEEDED
+        scene = claimed.scene
+        momentary = {
+            name
+            for voice in scene.voices
+            for name, knob in self._agents.knobs(voice).items()
+            if knob.momentary
+        }
+        error = problem or rounds.error
+        state = TurnState.FAILED if error else TurnState.SUCCEEDED
         ending = Ending(
-            state,
-            outcome.error,
-            reply.usage,
+            TurnState.STOPPED if cut else state,
+            None if cut else error,
+            rounds.usage,
             spent,
-            outcome.ended,
-            steered=reply.steered,
-            whole=state is TurnState.SUCCEEDED and outcome.ended is None,
-            momentary=momentary,
+            None if cut else rounds.ended,
+            agent=scene.voices[0].agent,
+            steered=rounds.steered,
+            momentary=tuple(sorted(momentary)),
         )
-        if claimed.turn.kind is not TurnKind.COMPACT or state is not TurnState.SUCCEEDED:
+        if claimed.turn.kind is not TurnKind.COMPACT or ending.state is not TurnState.SUCCEEDED:
             return ending
-        messages, number = claimed.begun.messages, claimed.turn.number
-        return replace(ending, compacted=compaction.compacted(text, messages, turn=number))
+        summary = compaction.compacted(rounds.text, scene.messages, turn=claimed.turn.number)
+        return replace(ending, compacted=summary)
 
-    async def _settle(self, claimed: Claimed, hold: Hold, ending: Ending, writer: Writer) -> bool:
+    async def _settle(
+        self, claimed: Claimed, hold: Hold, rounds: Rounds, ending: Ending, writer: Writer
+    ) -> bool:
         """Store the end with what is still unwritten, once the database takes it.
 
         False when somebody interrupted before it was stored: then that is to be acknowledged.
         """
-        spoken = claimed.spoken(writer.text)
+        spoken = rounds.open()
         reach("turns.settling")
         while True:
             hold.check()
@@ -398,7 +363,7 @@ class Turns:
         turn = claimed.turn
         asked = turns.fence(conn, turn.id, turn.epoch)
         whole = ending.state is TurnState.SUCCEEDED
-        if whole and ending.ended is None and asked.interrupted_by:
+        if whole and ending.ended is None and asked.interrupted_by and spoken:
             return None
         events = end(conn, turn, spoken, ending, pending)
         if whole and turn.kind is not TurnKind.COMPACT:
@@ -409,9 +374,10 @@ class Turns:
         self, conn: sa.Connection, claimed: Claimed, spoken: Sequence[Spoken]
     ) -> list[Event]:
         """Queue the summing up of a conversation that comes near its budget."""
-        limits = self._agents.limits(claimed.begun.voice)
+        scene = claimed.scene
+        limits = self._agents.limits(scene.voices[0])
         said = "".join(one.text for one in spoken)
-        if not compaction.is_due(claimed.begun.messages, said, limits):
+        if not compaction.is_due(scene.messages, said, limits):
             return []
         turn = TurnId(new_id())
         at = datetime.now(UTC)
@@ -438,12 +404,12 @@ class Turns:
         self._wake()
 
     async def _hand_over(
-        self, claimed: Claimed, reply: ReplyInProgress, spent: timedelta, writer: Writer
+        self, claimed: Claimed, rounds: Rounds, spent: timedelta, writer: Writer
     ) -> None:
         """Put the turn back for whoever comes next, with every word shown so far on record."""
-        turn, spoken = claimed.turn, claimed.spoken(writer.text)
-        ending = self._ending(claimed, reply, None, spent, writer.text)
-        events = await self._database.write(_hand_over, turn, spoken, ending, writer.pending)
+        turn = claimed.turn
+        ending = self._ending(claimed, rounds, spent, None, cut=True)
+        events = await self._database.write(_hand_over, turn, rounds.open(), ending, writer.pending)
         writer.take()
         log.info("turns.handed_over", turn=turn.id, session=turn.session)
         self._feed.announce({turn.session: events})
@@ -484,27 +450,6 @@ def _rescue_one(
         gave_up = _GAVE_UP.format(attempts=turn.attempt)
         ending, events = end_unattended(conn, turn, state=TurnState.FAILED, error=gave_up)
     return turn, ending, events
-
-
-def _beginning(begun: Begun) -> list[NewEvent]:
-    turn, reply = begun.turn, begun.reply
-    started = NewEvent("turn.started", {"turn": turn.id, "attempt": turn.attempt}, turn.id)
-    if not begun.resumed:
-        round_ = NewEvent("round.started", {"round": reply.round}, turn.id)
-        data = {
-            "reply": reply.id,
-            "voice": reply.voice,
-            "name": begun.voice.name,
-            "round": reply.round,
-        }
-        return [started, round_, NewEvent("reply.started", data, turn.id)]
-    last = begun.iterations[-1].calls if begun.iterations else ()
-    if any(one.state is ToolState.WAITING for one in last):
-        # It stopped at a question, with every word stored.
-        return [started]
-    # The last holder may have shown more than it stored; readers go back to the boundary too.
-    reset = NewEvent("reply.reset", {"reply": reply.id, "text": reply.text}, turn.id)
-    return [started, reset]
 
 
 def _expire(conn: sa.Connection, question: Question) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Turns the deltas of one reply into few, ordered feed events while the model goes on."""
+"""Turns the deltas of a turn's replies into few, ordered feed events while the models go on."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _RETRY_SECONDS = 0.25
 
 
 class Writer:
-    """Collects what happens in a reply and appends it to the feed in the background.
+    """Collects what happens in a turn and appends it to the feed in the background.
 
-    `text` is everything said so far, exactly as the feed will have it. What is still unwritten
-    can be taken out for a transaction that stores it together with something else.
+    What is still unwritten can be taken out for a transaction that stores it together with
+    something else.
     """
 
     def __init__(self, feed: Feed, hold: Hold, session: SessionId, turn: TurnId) -> None:
@@ -44,7 +44,6 @@ class Writer:
         self._newest = 0
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self.text = ""
 
     def start(self, *, newest: int) -> None:
         """Begin to append in the background; `newest` is the turn's newest event so far."""
@@ -60,21 +59,6 @@ class Writer:
         self._urgent.set()
         await asyncio.wait({self._task})
         self._task = None
-
-    def say(self, reply: ReplyId, text: str) -> None:
-        """Add words to the answer."""
-        text = clean(text)
-        self.text += text
-        self._extend("text", reply, text)
-
-    def think(self, reply: ReplyId, text: str) -> None:
-        """Add words that are not part of the answer."""
-        self._extend("thinking", reply, clean(text))
-
-    def reset(self, reply: ReplyId, text: str) -> None:
-        """Take back everything said after `text`."""
-        self.text = text
-        self.add("reply.reset", {"reply": reply, "text": text})
 
     def add(self, kind: str, data: Mapping[str, Any]) -> None:
         """Add an event that is shown at once."""
@@ -105,17 +89,27 @@ class Writer:
         async with self._appending:
             self._newest = await write(self.take())
 
-    def _extend(self, kind: str, reply: ReplyId, text: str) -> None:
+    def extend(self, kind: str, reply: ReplyId, text: str) -> None:
+        """Add words of a reply; those that nobody has seen yet become one event."""
         if not text:
             return
-        last = self._pending[-1] if self._pending else None
-        if last is not None and last.kind == kind and last.data["reply"] == reply:
+        place = self._newest_of(reply)
+        last = self._pending[place] if place is not None else None
+        if place is not None and last is not None and last.kind == kind:
             text = last.data["text"] + text
-            self._pending.pop()
-        self._pending.append(NewEvent(kind, {"reply": reply, "text": text}, self.turn))
+            self._pending[place] = NewEvent(kind, {"reply": reply, "text": text}, self.turn)
+        else:
+            self._pending.append(NewEvent(kind, {"reply": reply, "text": text}, self.turn))
         self._dirty.set()
         if text.endswith(_SENTENCE_ENDS):
             self._urgent.set()
+
+    def _newest_of(self, reply: ReplyId) -> int | None:
+        """Where the newest unwritten event of a reply is; other voices may have spoken since."""
+        for place in range(len(self._pending) - 1, -1, -1):
+            if self._pending[place].data.get("reply") == reply:
+                return place
+        return None
 
     async def _run(self) -> None:
         while True:
@@ -170,6 +164,46 @@ class Writer:
                 continue
             appended, self._newest = newest > self._newest, newest
             return appended
+
+
+class Speech:
+    """One reply's part of what its turn writes.
+
+    `text` is everything it has said so far, exactly as the feed will have it.
+    """
+
+    def __init__(self, writer: Writer, reply: ReplyId, text: str) -> None:
+        self._writer = writer
+        self.reply = reply
+        self.text = text
+
+    @property
+    def turn(self) -> TurnId:
+        """The turn it belongs to."""
+        return self._writer.turn
+
+    def say(self, text: str) -> None:
+        """Add words to the answer."""
+        text = clean(text)
+        self.text += text
+        self._writer.extend("text", self.reply, text)
+
+    def think(self, text: str) -> None:
+        """Add words that are not part of the answer."""
+        self._writer.extend("thinking", self.reply, clean(text))
+
+    def reset(self, text: str) -> None:
+        """Take back everything said after `text`."""
+        self.text = text
+        self._writer.add("reply.reset", {"reply": self.reply, "text": text})
+
+    def add(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Add an event that is shown at once."""
+        self._writer.add(kind, data)
+
+    async def store(self, write: Callable[[Sequence[NewEvent]], Awaitable[int]]) -> None:
+        """Let `write` store what is unwritten with something else and return the last number."""
+        await self._writer.store(write)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

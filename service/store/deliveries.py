@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum, auto
 from typing import Any
 
 import sqlalchemy as sa
@@ -257,36 +258,102 @@ def forget_part(conn: sa.Connection, delivery: DeliveryId, epoch: int, number: i
 
 
 def undelivered(conn: sa.Connection, session: SessionId) -> int:
-    """How many deliveries of a session have not arrived for sure."""
-    return (
-        conn.scalar(
-            sa.select(sa.func.count())
-            .select_from(deliveries)
-            .where(
-                deliveries.c.session_id == session,
-                deliveries.c.state != DeliveryState.SENT.value,
-                deliveries.c.finished_at.is_not(None),
-            )
+    """How many deliveries of a session have not arrived for sure, and were not sent again."""
+    rows = conn.execute(
+        sa.select(deliveries.c.options).where(
+            deliveries.c.session_id == session,
+            deliveries.c.state != DeliveryState.SENT.value,
+            deliveries.c.finished_at.is_not(None),
         )
-        or 0
     )
+    return sum(_REPLAYED not in row.options for row in rows)
 
 
-def newest(conn: sa.Connection, *, state: str | None, limit: int) -> list[dict[str, Any]]:
-    """The newest deliveries as plain JSON, of one state when given."""
+class Replaying(StrEnum):
+    """What became of the wish to send something again."""
+
+    DONE = auto()
+    UNKNOWN = auto()
+    NOT_OVER = auto()  # it is still being sent, or will be
+    ARRIVED = auto()
+    AGAIN = auto()  # it was sent again before
+    UNCONFIRMED = auto()  # it may have arrived, wholly or in part, and nobody said to risk it
+
+
+_REPLAYED, _REPLAYED_TURN = "replayed_as", "replayed_turn"
+
+
+def replay(
+    conn: sa.Connection, delivery: DeliveryId, *, confirmed: bool, at: datetime
+) -> tuple[Replaying, DeliveryId | None]:
+    """Store a delivery anew that did not arrive, to be sent whole; the old one stays as it is.
+
+    It gives its turn away, because a turn has one delivery to each address.
+    """
+    query = sa.select(deliveries).where(deliveries.c.id == delivery).with_for_update()
+    old = conn.execute(query).first()
+    if old is None:
+        return Replaying.UNKNOWN, None
+    refusal = _not_again(conn, old, confirmed)
+    if refusal is not None:
+        return refusal, None
+    new = new_id()
+    told = {**old.options, _REPLAYED: new, _REPLAYED_TURN: old.turn_id}
+    conn.execute(
+        deliveries.update().where(deliveries.c.id == delivery).values(turn_id=None, options=told)
+    )
+    row = {
+        "id": new,
+        "state": DeliveryState.PENDING.value,
+        "attempt": 0,
+        "epoch": 0,
+        "due_at": at,
+        "created_at": at,
+        **{
+            name: getattr(old, name)
+            for name in ("session_id", "turn_id", "channel", "spot", "lane", "text", "options")
+        },
+    }
+    conn.execute(deliveries.insert(), [row])
+    return Replaying.DONE, DeliveryId(new)
+
+
+def _not_again(conn: sa.Connection, old: sa.Row[Any], confirmed: bool) -> Replaying | None:
+    state = DeliveryState(old.state)
+    if state is DeliveryState.SENT:
+        return Replaying.ARRIVED
+    if state not in (DeliveryState.FAILED, DeliveryState.UNCERTAIN):
+        return Replaying.NOT_OVER
+    if _REPLAYED in old.options:
+        return Replaying.AGAIN
+    risky = state is DeliveryState.UNCERTAIN or bool(parts(conn, DeliveryId(old.id)))
+    return Replaying.UNCONFIRMED if risky and not confirmed else None
+
+
+def newest(
+    conn: sa.Connection, *, state: str | None, limit: int, before: str | None = None
+) -> list[dict[str, Any]]:
+    """The newest deliveries as plain JSON, of one state when given.
+
+    `before` is the id of the last one of the page before.
+    """
     query = sa.select(deliveries).order_by(deliveries.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(deliveries.c.state == state)
+    if before is not None:
+        query = query.where(deliveries.c.id < before)
     return [
         {
             "delivery": row.id,
-            "turn": row.turn_id,
+            "turn": row.turn_id or row.options.get(_REPLAYED_TURN),
+            "replayed_as": row.options.get(_REPLAYED),
             "session": row.session_id,
             "channel": row.channel,
             "address": row.spot,
             "state": row.state,
             "attempt": row.attempt,
             "error": row.error,
+            "text": row.text,
             "due_at": row.due_at.isoformat(),
             "created_at": row.created_at.isoformat(),
         }

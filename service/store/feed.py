@@ -19,13 +19,24 @@ def append(
     """Number and store `new` events of several sessions; locks the sessions in id order."""
     newest = lock(conn, new)
     appended = {session: number(new[session], newest[session], at) for session in newest}
-    advance(
-        conn,
-        {session: newest[session] + len(new[session]) for session in newest},
-        at=at,
-    )
+    advance(conn, appended, at=at)
     store(conn, appended)
     return appended
+
+
+def record(
+    conn: sa.Connection,
+    session: SessionId,
+    new: Sequence[NewEvent],
+    *,
+    newest: int,
+    at: datetime,
+) -> list[Event]:
+    """Number and store events of a session that is locked and whose newest number is known."""
+    numbered = number(new, newest, at)
+    advance(conn, {session: numbered}, at=at)
+    store(conn, {session: numbered})
+    return numbered
 
 
 def lock(conn: sa.Connection, ids: Mapping[SessionId, object]) -> dict[SessionId, int]:
@@ -47,15 +58,31 @@ def number(new: Sequence[NewEvent], newest: int, at: datetime) -> list[Event]:
     ]
 
 
-def advance(conn: sa.Connection, newest: Mapping[SessionId, int], *, at: datetime) -> None:
-    """Note the newest number of sessions whose rows are locked."""
-    if newest:
+def advance(
+    conn: sa.Connection, numbered: Mapping[SessionId, Sequence[Event]], *, at: datetime
+) -> None:
+    """Note the newest event, and the newest message, of sessions whose rows are locked."""
+    rows = [
+        {"session": session, "newest": list_[-1].number, "message": _newest_message(list_)}
+        for session, list_ in numbered.items()
+        if list_
+    ]
+    if rows:
+        message = sa.bindparam("message", type_=sa.BigInteger)
         conn.execute(
             sessions.update()
             .where(sessions.c.id == sa.bindparam("session"))
-            .values(last_event=sa.bindparam("newest"), active_at=at),
-            [{"session": session, "newest": number} for session, number in newest.items()],
+            .values(
+                last_event=sa.bindparam("newest"),
+                last_message=sa.case((message > 0, message), else_=sessions.c.last_message),
+                active_at=at,
+            ),
+            rows,
         )
+
+
+def _newest_message(numbered: Sequence[Event]) -> int:
+    return max((one.number for one in numbered if one.kind == "message.added"), default=0)
 
 
 def store(conn: sa.Connection, numbered: Mapping[SessionId, Sequence[Event]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from service.store.sql import insert_fresh
 from service.store.tables import inbox, turns
 
 Key = tuple[str, str, str]
+_MOST_REFUSED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,23 @@ class Known:
     session: SessionId | None
     number: int
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An update of somebody who may not use the bot."""
+
+    reason: str
+    body: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """How often a source has rung, and when it did last."""
+
+    count: int
+    last_at: datetime
 
 
 def insert(conn: sa.Connection, received: Sequence[Received], *, at: datetime) -> list[bool]:
@@ -102,16 +120,7 @@ def known(conn: sa.Connection, keys: Sequence[Key]) -> dict[Key, Known]:
 
 def attribute(conn: sa.Connection, key: Key, turn: TurnId) -> None:
     """Note that a ring of this transaction became part of a turn that was there before."""
-    channel, source, event_key = key
-    conn.execute(
-        inbox.update()
-        .where(
-            inbox.c.channel == channel,
-            inbox.c.source == source,
-            inbox.c.event_key == event_key,
-        )
-        .values(turn_id=turn)
-    )
+    conn.execute(inbox.update().where(*_is(key)).values(turn_id=turn))
 
 
 def forget(conn: sa.Connection, keys: Sequence[Key]) -> None:
@@ -122,6 +131,78 @@ def forget(conn: sa.Connection, keys: Sequence[Key]) -> None:
                 sa.tuple_(inbox.c.channel, inbox.c.source, inbox.c.event_key).in_(keys)
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is stored of something received."""
+
+    state: InboxState
+    reason: str | None
+    turn: TurnId | None
+    body: bytes
+
+
+def get(conn: sa.Connection, key: Key) -> Kept | None:
+    """What was received under a key; None when nothing was."""
+    row = conn.execute(sa.select(inbox).where(*_is(key))).first()
+    if row is None:
+        return None
+    turn = TurnId(row.turn_id) if row.turn_id else None
+    return Kept(InboxState(row.state), row.reason, turn, row.body)
+
+
+def release(conn: sa.Connection, key: Key, like: Kept) -> bool:
+    """Let something leave quarantine as what it became; False when it was not there any more."""
+    changed = conn.execute(
+        inbox.update()
+        .where(*_is(key), inbox.c.state == InboxState.QUARANTINED.value)
+        .values(state=like.state.value, reason=like.reason, turn_id=like.turn)
+    )
+    return changed.rowcount == 1
+
+
+def refused(conn: sa.Connection, *, source: str, since: datetime, most: int) -> list[Refused]:
+    """The newest updates of a Telegram bot whose senders may not use it; reads at most `most`."""
+    columns = (inbox.c.channel, inbox.c.source, inbox.c.event_key, inbox.c.reason)
+    newest_ = (
+        sa.select(*columns, inbox.c.received_at)
+        .where(inbox.c.received_at >= since)
+        .order_by(inbox.c.received_at.desc())
+        .limit(most)
+        .subquery()
+    )
+    rows = conn.execute(
+        sa.select(newest_.c.reason, newest_.c.received_at, inbox.c.body)
+        .join(
+            inbox,
+            sa.and_(
+                inbox.c.channel == newest_.c.channel,
+                inbox.c.source == newest_.c.source,
+                inbox.c.event_key == newest_.c.event_key,
+            ),
+        )
+        .where(
+            newest_.c.channel == Channel.TELEGRAM.value,
+            newest_.c.source == source,
+            newest_.c.reason.like("%is not in telegram.allow"),
+        )
+        .order_by(newest_.c.received_at.desc())
+        .limit(_MOST_REFUSED)
+    )
+    return [Refused(row.reason, row.body, row.received_at) for row in rows]
+
+
+def rings(conn: sa.Connection, channel: Channel, sources: Collection[str]) -> dict[str, Rung]:
+    """How often each source has rung, and when it did last; those that never rang are left out."""
+    if not sources:
+        return {}
+    rows = conn.execute(
+        sa.select(inbox.c.source, sa.func.count(), sa.func.max(inbox.c.received_at))
+        .where(inbox.c.channel == channel.value, inbox.c.source.in_(list(sources)))
+        .group_by(inbox.c.source)
+    )
+    return {row[0]: Rung(row[1], row[2]) for row in rows}
 
 
 def newest(conn: sa.Connection, *, state: str | None, limit: int) -> list[dict[str, Any]]:
@@ -167,3 +248,12 @@ def drop_bodies(conn: sa.Connection, *, before: datetime, limit: int) -> int:
             .values(body=b"")
         )
     return len(keys)
+
+
+def _is(key: Key) -> tuple[sa.ColumnElement[bool], ...]:
+    channel, source, event_key = key
+    return (
+        inbox.c.channel == channel,
+        inbox.c.source == source,
+        inbox.c.event_key == event_key,
+    )

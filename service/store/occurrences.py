@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from service.core.model import OccurrenceId, SessionId, TurnId
 from service.core.states import OCCURRENCE_MOVES, OccurrenceState
 from service.store.ids import new_id
 from service.store.sql import insert_new
-from service.store.tables import occurrences, tasks
+from service.store.tables import occurrences, tasks, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,18 @@ def newest(conn: sa.Connection, task: str, *, limit: int) -> list[Occurrence]:
         .limit(limit)
     )
     return [_occurrence(row) for row in rows]
+
+
+def started(conn: sa.Connection, turns_: Collection[TurnId]) -> dict[TurnId, datetime]:
+    """When the turns of occurrences were begun; those that were not are left out."""
+    if not turns_:
+        return {}
+    rows = conn.execute(
+        sa.select(turns.c.id, turns.c.started_at).where(
+            turns.c.id.in_(list(turns_)), turns.c.started_at.is_not(None)
+        )
+    )
+    return {TurnId(row.id): row.started_at for row in rows}
 
 
 def newest_of_each(conn: sa.Connection) -> dict[str, Occurrence]:

@@ -110,10 +110,12 @@ def open_of_session(conn: sa.Connection, session: SessionId) -> list[Question]:
     return [_question(row) for row in conn.execute(query)]
 
 
-def of_reply(conn: sa.Connection, reply: ReplyId) -> dict[tuple[int, int], Question]:
-    """The questions of a reply by iteration and ordinal of their call."""
-    rows = conn.execute(sa.select(questions).where(questions.c.reply_id == reply))
-    return {(row.iteration, row.ordinal): _question(row) for row in rows}
+def of_turn(conn: sa.Connection, turn: TurnId) -> list[Question]:
+    """Every question a turn has asked, whatever became of it."""
+    rows = conn.execute(
+        sa.select(questions).where(questions.c.turn_id == turn).order_by(questions.c.id)
+    )
+    return [_question(row) for row in rows]
 
 
 def expired(conn: sa.Connection, *, limit: int) -> list[Question]:

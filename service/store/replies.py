@@ -13,7 +13,7 @@ from service.core.model import Reply, ReplyId, SessionId, TurnId, Usage, VoiceId
 from service.core.states import ReplyState, ToolState
 from service.core.text import clean
 from service.ports import ToolCall, ToolResult
-from service.store.sql import insert_many, insert_new
+from service.store.sql import insert_many
 from service.store.tables import iterations, replies, tool_calls, turns
 
 
@@ -51,10 +51,11 @@ class StoredIteration:
     """What people said while it ran."""
 
 
-def begin(conn: sa.Connection, reply: Reply, *, at: datetime) -> Reply:
-    """Store a reply that begins, or return the one an earlier holder began."""
-    conn.execute(
-        insert_new(conn, replies),
+def begin(conn: sa.Connection, new: Sequence[Reply], *, at: datetime) -> None:
+    """Store the replies of a round that begins."""
+    insert_many(
+        conn,
+        replies,
         [
             {
                 "id": reply.id,
@@ -65,16 +66,9 @@ def begin(conn: sa.Connection, reply: Reply, *, at: datetime) -> Reply:
                 "text": reply.text,
                 "started_at": at,
             }
+            for reply in new
         ],
     )
-    row = conn.execute(
-        sa.select(replies).where(
-            replies.c.turn_id == reply.turn,
-            replies.c.round == reply.round,
-            replies.c.voice_id == reply.voice,
-        )
-    ).one()
-    return _reply(row)
 
 
 def finish(
@@ -84,14 +78,48 @@ def finish(
     state: ReplyState,
     text: str,
     error: str | None,
+    usage: Usage,
     at: datetime,
 ) -> None:
     """Store how a reply ended."""
     conn.execute(
         replies.update()
         .where(replies.c.id == reply)
-        .values(state=state.value, text=text, error=error, finished_at=at)
+        .values(state=state.value, text=text, error=error, usage=asdict(usage), finished_at=at)
     )
+
+
+def request_stop(conn: sa.Connection, turn: TurnId, voice: VoiceId) -> bool:
+    """Ask that one voice of a turn stops; False when it does not speak."""
+    result = conn.execute(
+        replies.update()
+        .where(
+            replies.c.turn_id == turn,
+            replies.c.voice_id == voice,
+            replies.c.state == ReplyState.GENERATING.value,
+        )
+        .values(stop_requested=True)
+    )
+    return result.rowcount > 0
+
+
+def stop_requested(conn: sa.Connection, reply: ReplyId) -> bool:
+    """Whether somebody wants this voice alone to stop."""
+    query = sa.select(replies.c.stop_requested).where(replies.c.id == reply)
+    return bool(conn.scalar(query))
+
+
+def newest_of_voices(conn: sa.Connection, session: SessionId) -> dict[VoiceId, Reply]:
+    """The newest reply of each voice of a session."""
+    newest = (
+        sa.select(replies.c.voice_id, sa.func.max(replies.c.id).label("id"))
+        .join(turns, turns.c.id == replies.c.turn_id)
+        .where(turns.c.session_id == session)
+        .group_by(replies.c.voice_id)
+        .subquery()
+    )
+    rows = conn.execute(sa.select(replies).join(newest, newest.c.id == replies.c.id))
+    return {VoiceId(row.voice_id): _reply(row) for row in rows}
 
 
 def of_turn(conn: sa.Connection, turn: TurnId) -> list[Reply]:
@@ -264,4 +292,5 @@ def _reply(row: sa.Row[Any]) -> Reply:
         state=ReplyState(row.state),
         text=row.text,
         error=row.error,
+        usage=Usage(**row.usage) if row.usage else Usage(),
     )

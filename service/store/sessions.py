@@ -13,8 +13,10 @@ from service.core.model import (
     Address,
     Binding,
     Busy,
+    Cast,
     Channel,
     Message,
+    NewVoice,
     QuestionId,
     Role,
     SessionId,
@@ -23,10 +25,11 @@ from service.core.model import (
     Voice,
     VoiceId,
 )
+from service.core.rounds import Continuation, Mode
 from service.store import attachments
 from service.store.ids import new_id
 from service.store.sql import insert_fresh, insert_many
-from service.store.tables import messages, sessions, voices
+from service.store.tables import deliveries, messages, sessions, voices
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,14 @@ class NewSession:
     origin: Channel
     key: str | None = None
     title: str | None = None
+    titled: bool = False
+    """Whether a person chose the title."""
     home: Address | None = None
     sticky: bool = False
     busy: Busy = Busy.QUEUE
+    cast: Cast | None = None
+    """Its voices, when it has more than the one of its binding."""
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +76,30 @@ class Session:
     """What the model is told of everything before."""
     question: QuestionId | None = None
     """The open question that the next message of its person answers."""
+    mode: Mode = Mode.BROADCAST
+    continuation: Continuation = Continuation.NONE
+    composition: str | None = None
+    task: str | None = None
+    target: VoiceId | None = None
+    """The voice that messages go to in conductor mode, until another one is picked."""
+    titled: bool = False
+    last_message: int = 0
+    read_to: int = 0
+    home: Address | None = None
+    """The chat it lives in, or lived in before another session took its key."""
 
 
 def home_text(home: Address) -> str:
     """How the address a session lives at is stored."""
     return f"{home.channel.value} {home.spot}"
+
+
+def home_address(text: str | None) -> Address | None:
+    """The address that is stored so."""
+    if text is None:
+        return None
+    channel, _, spot = text.partition(" ")
+    return Address(Channel(channel), spot)
 
 
 def insert(
@@ -83,7 +110,8 @@ def insert(
     A key somebody else took in the meantime makes no session and no error.
     """
     made = _insert_rows(conn, new, at=at, last_event=last_event)
-    insert_many(conn, voices, [_voice_row(one, at) for one in new if one.id in made])
+    rows = [row for one in new if one.id in made for row in _voice_rows(one, at)]
+    insert_many(conn, voices, rows)
     return made
 
 
@@ -107,32 +135,76 @@ def _session_row(one: NewSession, at: datetime, last_event: int) -> dict[str, ob
         "key": one.key,
         "agent": one.binding.agent,
         "title": one.title,
+        "titled": one.titled,
         "source": one.source.value,
         "origin": one.origin.value,
         "owner": one.owner,
         "home": home_text(one.home) if one.home else None,
         "sticky": one.sticky,
         "busy": one.busy.value,
+        "mode": (one.cast.mode if one.cast else Mode.BROADCAST).value,
+        "continuation": (one.cast.continuation if one.cast else Continuation.NONE).value,
+        "composition": one.cast.composition if one.cast else None,
+        "task": one.task,
         "last_event": last_event,
+        # What a session begins with is a message and its turn.
+        "last_message": 1 if last_event else 0,
         "created_at": at,
         "active_at": at,
     }
 
 
-def _voice_row(one: NewSession, at: datetime) -> dict[str, object]:
-    binding = one.binding
+def _voice_rows(one: NewSession, at: datetime) -> list[dict[str, object]]:
+    cast = one.cast.voices if one.cast else (NewVoice(one.binding.agent, one.binding),)
+    return [_voice_row(one.id, position, voice, at) for position, voice in enumerate(cast)]
+
+
+def _voice_row(
+    session: SessionId, position: int, voice: NewVoice, at: datetime
+) -> dict[str, object]:
+    binding = voice.binding
     return {
         "id": new_id(),
-        "session_id": one.id,
-        "position": 0,
-        "name": binding.agent,
+        "session_id": session,
+        "position": position,
+        "name": voice.name,
         "agent": binding.agent,
         "provider": binding.provider,
         "model": binding.model,
         "prompt": binding.prompt,
         "tools": list(binding.tools),
+        "rounds": voice.rounds,
+        "active": True,
         "created_at": at,
     }
+
+
+def add_voice(conn: sa.Connection, session: SessionId, voice: NewVoice, *, at: datetime) -> VoiceId:
+    """Store a further voice of a session, after those it has."""
+    last = conn.scalar(
+        sa.select(sa.func.max(voices.c.position)).where(voices.c.session_id == session)
+    )
+    row = _voice_row(session, (last or 0) + 1, voice, at)
+    insert_many(conn, voices, [row])
+    return VoiceId(str(row["id"]))
+
+
+def set_voice(
+    conn: sa.Connection, voice: VoiceId, *, active: bool | None, rounds: int | None
+) -> None:
+    """Let a voice rest or speak again, or set how many further rounds it goes on for."""
+    changed: dict[str, object] = {}
+    if active is not None:
+        changed["active"] = active
+    if rounds is not None:
+        changed["rounds"] = rounds
+    if changed:
+        conn.execute(voices.update().where(voices.c.id == voice).values(changed))
+
+
+def steer(conn: sa.Connection, session: SessionId, **values: object) -> None:
+    """Set mode, continuation, busy or target_id of a session whose row is locked."""
+    conn.execute(sessions.update().where(sessions.c.id == session).values(**values))
 
 
 def touchable(
@@ -161,15 +233,19 @@ def lock_ids(conn: sa.Connection, ids: Iterable[SessionId]) -> dict[SessionId, S
 
 def _lock(conn: sa.Connection, which: sa.ColumnElement[bool]) -> list[Session]:
     query = sa.select(sessions).where(which).order_by(sessions.c.id).with_for_update()
-    return [_session(row) for row in conn.execute(query)]
+    return [of_row(row) for row in conn.execute(query)]
 
 
 def give_titles(conn: sa.Connection, titles: Mapping[SessionId, str]) -> None:
-    """Name sessions that have no title yet."""
+    """Name sessions that have no title yet; what a person chose stays."""
     for session, title in titles.items():
         conn.execute(
             sessions.update()
-            .where(sessions.c.id == session, sessions.c.title.is_(None))
+            .where(
+                sessions.c.id == session,
+                sessions.c.title.is_(None),
+                sessions.c.titled == sa.false(),
+            )
             .values(title=title)
         )
 
@@ -185,13 +261,13 @@ def release_key(conn: sa.Connection, key: str) -> SessionId | None:
 def by_key(conn: sa.Connection, key: str) -> Session | None:
     """The session that has this key now."""
     row = conn.execute(sa.select(sessions).where(sessions.c.key == key)).first()
-    return _session(row) if row else None
+    return of_row(row) if row else None
 
 
 def get(conn: sa.Connection, session: SessionId) -> Session | None:
     """One session, or None when there is none."""
     row = conn.execute(sa.select(sessions).where(sessions.c.id == session)).first()
-    return _session(row) if row else None
+    return of_row(row) if row else None
 
 
 def newest(
@@ -200,12 +276,14 @@ def newest(
     limit: int,
     home: Address | None = None,
     before: tuple[datetime, SessionId] | None = None,
+    archived: bool = False,
 ) -> list[Session]:
     """Sessions, the most recently active first; with `home` only those of that address.
 
     `before` holds `active_at` and id of the last one of the page before.
     """
-    query = sa.select(sessions).where(sessions.c.archived_at.is_(None))
+    kept = sessions.c.archived_at
+    query = sa.select(sessions).where(kept.is_not(None) if archived else kept.is_(None))
     if home is not None:
         query = query.where(sessions.c.home == home_text(home))
     if before is not None:
@@ -213,58 +291,64 @@ def newest(
         earlier = sa.and_(sessions.c.active_at == at, sessions.c.id < id_)
         query = query.where(sa.or_(sessions.c.active_at < at, earlier))
     query = query.order_by(sessions.c.active_at.desc(), sessions.c.id.desc()).limit(limit)
-    return [_session(row) for row in conn.execute(query)]
+    return [of_row(row) for row in conn.execute(query)]
+
+
+def scheduled_at(conn: sa.Connection, home: Address, *, limit: int) -> list[Session]:
+    """Sessions of tasks that said something at this address, by task, the newest first."""
+    said = sa.exists().where(
+        deliveries.c.session_id == sessions.c.id,
+        deliveries.c.channel == home.channel.value,
+        deliveries.c.spot == home.spot,
+    )
+    query = (
+        sa.select(sessions)
+        .where(sessions.c.task.is_not(None), sessions.c.archived_at.is_(None), said)
+        .order_by(sessions.c.task, sessions.c.id.desc())
+        .limit(limit)
+    )
+    return [of_row(row) for row in conn.execute(query)]
 
 
 def with_voices(conn: sa.Connection, session: SessionId) -> tuple[Session, list[Voice]]:
     """A session that exists, and its voices in their order."""
     rows = conn.execute(
-        sa.select(
-            sessions,
-            voices.c.id.label("voice_id"),
-            voices.c.name,
-            voices.c.agent.label("voice_agent"),
-            voices.c.provider,
-            voices.c.model,
-            voices.c.prompt,
-            voices.c.tools,
-        )
+        sa.select(sessions, *_VOICE)
         .join(voices, voices.c.session_id == sessions.c.id)
         .where(sessions.c.id == session)
         .order_by(voices.c.position)
     ).all()
-    found = [
-        Voice(
-            VoiceId(row.voice_id),
-            row.name,
-            row.voice_agent,
-            row.provider,
-            row.model,
-            row.prompt,
-            tuple(row.tools),
-        )
-        for row in rows
-    ]
-    return _session(rows[0]), found
+    return of_row(rows[0]), [_voice(row) for row in rows]
 
 
 def voices_of(conn: sa.Connection, session: SessionId) -> list[Voice]:
     """The voices of a session in their order."""
     rows = conn.execute(
-        sa.select(voices).where(voices.c.session_id == session).order_by(voices.c.position)
+        sa.select(*_VOICE).where(voices.c.session_id == session).order_by(voices.c.position)
     )
-    return [
-        Voice(
-            VoiceId(row.id),
-            row.name,
-            row.agent,
-            row.provider,
-            row.model,
-            row.prompt,
-            tuple(row.tools),
-        )
-        for row in rows
-    ]
+    return [_voice(row) for row in rows]
+
+
+# A session's row has an id and an agent, too.
+_VOICE = tuple(
+    column.label(f"voice_{column.name}")
+    for column in voices.c
+    if column.name not in ("session_id", "position", "created_at")
+)
+
+
+def _voice(row: sa.Row[Any]) -> Voice:
+    return Voice(
+        VoiceId(row.voice_id),
+        row.voice_name,
+        row.voice_agent,
+        row.voice_provider,
+        row.voice_model,
+        row.voice_prompt,
+        tuple(row.voice_tools),
+        row.voice_active,
+        row.voice_rounds,
+    )
 
 
 # The first page holds most conversations; a longer one is read in larger steps.
@@ -346,14 +430,19 @@ def _message_number(message: Message) -> int:
     return message.number
 
 
-def history(conn: sa.Connection, session: SessionId, *, after: int, limit: int) -> list[Message]:
-    """Messages in the order they were stored, after number `after`."""
-    rows = conn.execute(
-        sa.select(messages)
-        .where(messages.c.session_id == session, messages.c.number > after)
-        .order_by(messages.c.number)
-        .limit(limit)
-    )
+def history(
+    conn: sa.Connection, session: SessionId, *, after: int, limit: int, before: int | None = None
+) -> list[Message]:
+    """Messages in the order they were stored, after number `after`.
+
+    With `before` those that come last of the ones before that number.
+    """
+    query = sa.select(messages).where(messages.c.session_id == session, messages.c.number > after)
+    if before is None:
+        rows = conn.execute(query.order_by(messages.c.number).limit(limit)).all()
+    else:
+        query = query.where(messages.c.number < before)
+        rows = conn.execute(query.order_by(messages.c.number.desc()).limit(limit)).all()[::-1]
     return with_files(conn, session, [_message(row) for row in rows])
 
 
@@ -380,6 +469,7 @@ def add_message(
                 "role": message.role.value,
                 "author": message.author,
                 "voice_id": message.voice,
+                "round": message.round,
                 "text": message.text,
                 "status": message.status,
                 "created_at": message.at,
@@ -398,10 +488,12 @@ def _message(row: sa.Row[tuple[object, ...]]) -> Message:
         at=row.created_at,
         turn=TurnId(row.turn_id) if row.turn_id else None,
         voice=VoiceId(row.voice_id) if row.voice_id else None,
+        round=row.round,
     )
 
 
-def _session(row: sa.Row[tuple[object, ...]]) -> Session:
+def of_row(row: sa.Row[Any]) -> Session:
+    """The session of a row that holds all of its columns."""
     return Session(
         id=SessionId(row.id),
         key=row.key,
@@ -419,4 +511,13 @@ def _session(row: sa.Row[tuple[object, ...]]) -> Session:
         context_from=row.context_from,
         summary=row.summary,
         question=QuestionId(row.question_id) if row.question_id else None,
+        mode=Mode(row.mode),
+        continuation=Continuation(row.continuation),
+        composition=row.composition,
+        task=row.task,
+        target=VoiceId(row.target_id) if row.target_id else None,
+        titled=row.titled,
+        last_message=row.last_message,
+        read_to=row.read_to,
+        home=home_address(row.home),
     )

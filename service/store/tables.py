@@ -7,6 +7,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from service.core.model import Ended, Origin, QuestionKind, TurnKind
+from service.core.rounds import Continuation, Mode
 from service.core.states import (
     DeliveryState,
     InboxState,
@@ -51,8 +52,12 @@ sessions = sa.Table(
     sa.Column("id", Id, primary_key=True),
     # The key moves to a fresh session when this one is left or archived; then it is null here.
     sa.Column("key", sa.Text, unique=True),
+    # The key it had when it was archived; restoring gives it back unless it is taken.
+    sa.Column("left_key", sa.Text),
     sa.Column("agent", sa.Text, nullable=False),
     sa.Column("title", sa.Text),
+    # Whether a person chose the title; then nothing else changes it.
+    sa.Column("titled", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("owner", sa.Text, nullable=False),
@@ -62,6 +67,16 @@ sessions = sa.Table(
     sa.Column("archived_at", Instant),
     sa.Column("completion", sa.Text, nullable=False, server_default="open"),
     sa.Column("busy", sa.Text, nullable=False, server_default="queue"),
+    sa.Column("mode", sa.Text, nullable=False, server_default="broadcast"),
+    sa.Column("continuation", sa.Text, nullable=False, server_default="none"),
+    sa.Column("composition", sa.Text),
+    # The task that made it.
+    sa.Column("task", sa.Text),
+    # The voice that messages go to until another one is picked.
+    sa.Column("target_id", Id),
+    # The number of the newest message, and of the newest one that somebody has looked at.
+    sa.Column("last_message", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("read_to", sa.BigInteger, nullable=False, server_default="0"),
     # What the model is told begins after the turn with this number, with the summary of what was
     # before it.
     sa.Column("context_from", sa.BigInteger, nullable=False, server_default="0"),
@@ -76,8 +91,39 @@ sessions = sa.Table(
     sa.Column("active_at", Instant, nullable=False),
     sa.CheckConstraint("completion IN ('open', 'complete')", name="completion"),
     sa.CheckConstraint("busy IN ('queue', 'steer', 'interrupt')", name="busy"),
-    sa.Index("ix_sessions_active_at", "active_at"),
+    _states("mode", Mode),
+    _states("continuation", Continuation),
+    # One for each list that people look at, in its order.
+    sa.Index(
+        "ix_sessions_active",
+        "sticky",
+        "active_at",
+        "id",
+        postgresql_where=sa.text("archived_at IS NULL"),
+        sqlite_where=sa.text("archived_at IS NULL"),
+    ),
+    sa.Index(
+        "ix_sessions_empty",
+        "id",
+        postgresql_where=sa.text("archived_at IS NULL AND last_message = 0"),
+        sqlite_where=sa.text("archived_at IS NULL AND last_message = 0"),
+    ),
+    sa.Index(
+        "ix_sessions_archived",
+        "archived_at",
+        "id",
+        postgresql_where=sa.text("archived_at IS NOT NULL"),
+        sqlite_where=sa.text("archived_at IS NOT NULL"),
+    ),
     sa.Index("ix_sessions_home", "home"),
+)
+
+sa.Index(
+    "ix_sessions_task",
+    sessions.c.task,
+    sessions.c.id.desc(),
+    postgresql_where=sa.text("task IS NOT NULL"),
+    sqlite_where=sa.text("task IS NOT NULL"),
 )
 
 # A trigger of the migrations refuses to change agent, provider, model or prompt of a voice.
@@ -93,13 +139,19 @@ voices = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("prompt", sa.Text, nullable=False),
     sa.Column("tools", Json, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False, server_default=sa.true()),
+    # Further rounds it goes on for by itself, 0 to 3.
+    sa.Column("rounds", sa.Integer, nullable=False, server_default="0"),
     sa.Column("created_at", Instant, nullable=False),
     sa.UniqueConstraint("session_id", "position"),
 )
 
+# Triggers (SQLite) and a column (PostgreSQL) of the migrations keep what searches read.
 messages = sa.Table(
     "messages",
     metadata,
+    # In the order they came in, over all sessions.
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     _session(),
     # The number of its message.added event.
     sa.Column("number", sa.BigInteger, nullable=False),
@@ -110,10 +162,11 @@ messages = sa.Table(
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("voice_id", Id),
+    sa.Column("round", sa.Integer),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
-    sa.PrimaryKeyConstraint("session_id", "number"),
+    sa.UniqueConstraint("session_id", "number"),
     sa.CheckConstraint("role IN ('user', 'event', 'voice', 'system')", name="role"),
     sa.CheckConstraint("status IN ('complete', 'partial', 'error')", name="status"),
     sa.Index("ix_messages_conversation", "session_id", "turn_number", "number"),
@@ -149,6 +202,9 @@ turns = sa.Table(
     sa.Column("interrupt_by", sa.Text),
     # The running turn that took its message up; that one's reply answers both.
     sa.Column("joined_id", Id),
+    # The voices that answer it first, and whether one of them was named.
+    sa.Column("voices", Json),
+    sa.Column("directed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("ended", sa.Text),
     sa.Column("error", sa.Text),
     sa.Column("processing_ms", sa.BigInteger, nullable=False),
@@ -200,6 +256,9 @@ replies = sa.Table(
     # What is safe at the last boundary; while a model writes, the feed is ahead of it.
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("error", sa.Text),
+    # Somebody wants this voice alone to stop.
+    sa.Column("stop_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("usage", Json),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
     sa.UniqueConstraint("turn_id", "round", "voice_id"),
@@ -267,6 +326,8 @@ questions = sa.Table(
     sa.UniqueConstraint("reply_id", "iteration", "ordinal"),
     _states("kind", QuestionKind),
     _states("state", QuestionState),
+    sa.Index("ix_questions_session_id", "session_id"),
+    sa.Index("ix_questions_turn_id", "turn_id"),
     sa.Index(
         "ix_questions_open",
         "turn_id",
@@ -321,6 +382,41 @@ attachments = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.UniqueConstraint("session_id", "message_number", "position"),
     sa.Index("ix_attachments_digest", "digest"),
+)
+
+# Sets of voices to begin sessions with, made while the service runs.
+compositions = sa.Table(
+    "compositions",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("definition", Json, nullable=False),
+    sa.Column("archived", sa.Boolean, nullable=False),
+    sa.Column("updated_at", Instant, nullable=False),
+)
+
+# People who sign in at the console.
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    # argon2id, with its parameters.
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.CheckConstraint("role IN ('viewer', 'operator', 'admin')", name="role"),
+)
+
+sign_ins = sa.Table(
+    "sign_ins",
+    metadata,
+    # SHA-256 of what the cookie holds.
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.CheckConstraint("role IN ('viewer', 'operator', 'admin')", name="role"),
+    sa.Index("ix_sign_ins_expires_at", "expires_at"),
 )
 
 # What agents took, by day. Split into slots so that turns that end together seldom wait for each
@@ -424,6 +520,7 @@ occurrences = sa.Table(
         sqlite_where=sa.text("NOT manual"),
     ),
     sa.Index("ix_occurrences_task", "task", "state"),
+    sa.Index("ix_occurrences_session_id", "session_id", "scheduled_at"),
 )
 
 deliveries = sa.Table(
@@ -451,6 +548,7 @@ deliveries = sa.Table(
     sa.Column("finished_at", Instant),
     sa.UniqueConstraint("turn_id", "channel", "spot"),
     _states("state", DeliveryState),
+    sa.Index("ix_deliveries_session_id", "session_id"),
     sa.Index(
         "ix_deliveries_due",
         "due_at",

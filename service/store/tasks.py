@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.core.model import Address, Channel, Json, SessionId
+from service.store.sessions import home_address
 from service.store.sql import insert_new, now
 from service.store.tables import sessions
 from service.store.tables import tasks as table
@@ -150,11 +151,8 @@ def switch(conn: sa.Connection, name: str, *, enabled: bool, next_at: datetime |
 
 def home_of(conn: sa.Connection, session: SessionId) -> Address | None:
     """The chat a session lives at, if it does."""
-    home = conn.scalar(sa.select(sessions.c.home).where(sessions.c.id == session))
-    if home is None:
-        return None
-    channel, _, spot = home.partition(" ")
-    return Address(Channel(channel), spot)
+    home: str | None = conn.scalar(sa.select(sessions.c.home).where(sessions.c.id == session))
+    return home_address(home)
 
 
 def _as_json(definition: Definition) -> Json:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from service.store import users
 from service.store.ids import new_id
 from service.store.sql import insert_new
 from service.store.tables import api_tokens, settings
@@ -47,7 +48,8 @@ def names(conn: sa.Connection) -> list[tuple[str, datetime]]:
 
 
 def revoke(conn: sa.Connection, name: str) -> int:
-    """Drop the tokens of this name; return how many there were."""
+    """Drop the tokens of this name and end their sign-ins; return how many tokens there were."""
+    users.end_all(conn, users.Holder("token", name))
     return conn.execute(api_tokens.delete().where(api_tokens.c.name == name)).rowcount
 
 

@@ -21,6 +21,7 @@ from service.core.model import (
     TurnId,
     TurnKind,
     Usage,
+    VoiceId,
 )
 from service.core.states import TURN_ACTIVE, TURN_MOVES, TurnState
 from service.errors import Fenced
@@ -156,6 +157,13 @@ def go_on(conn: sa.Connection, turn: TurnId, *, at: datetime) -> bool:
         .values(state=TurnState.QUEUED.value, attempt=0, due_at=at)
     )
     return result.rowcount == 1
+
+
+def decide(conn: sa.Connection, turn: TurnId, voices: Sequence[VoiceId], *, directed: bool) -> None:
+    """Note who answers a turn first, so that everybody who goes on with it finds the same."""
+    conn.execute(
+        turns.update().where(turns.c.id == turn).values(voices=list(voices), directed=directed)
+    )
 
 
 def join(conn: sa.Connection, running: Turn) -> list[Turn]:
@@ -483,4 +491,6 @@ def _turn(row: sa.Row[Any]) -> Turn:
         interrupted_by=row.interrupt_by,
         joined=TurnId(row.joined_id) if row.joined_id else None,
         ended=Ended(row.ended) if row.ended else None,
+        voices=None if row.voices is None else tuple(VoiceId(one) for one in row.voices),
+        directed=row.directed,
     )

@@ -12,21 +12,36 @@ import aiohttp
 from aiohttp import web
 
 from handlers.console.api import Api
+from handlers.console.gate import Gate, Place
 from handlers.console.rings import abilities_of
 from handlers.cron.clock import compile_task
 from handlers.http import BodyLimits, problems_middleware
 from service import config
 from service.core.model import Binding
+from service.engine.compositions import Compositions
 from service.engine.scheduler import Scheduler
 from service.store import feed
 from service.store.database import Database
+from tests.console.outside import Ways, open_ways
 from tests.engine.engine import BINDING, Engine, running
 from tests.fakes import ScriptedAgents
 from tests.webhook.site import Answer, Frame, frames, listening
 
 TOKEN = "the operator's own token"
+LOCAL = Place()
 LIMITS = BodyLimits(bytes=4096, depth=16, read=timedelta(seconds=10), file_bytes=8192, files=3)
 AGENTS = {"assistant": BINDING, "coder": Binding("coder", "offline", "echo", "Write code.")}
+COMPOSITIONS: Mapping[str, config.Composition] = {
+    "review": config.Composition.model_validate(
+        {
+            "voices": [
+                {"agent": "assistant", "rounds": 1},
+                {"provider": "offline", "model": "echo", "prompt": "Doubt it.", "name": "Doubter"},
+            ],
+            "continuation": "auto",
+        }
+    )
+}
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "morning": {"cron": "0 8 * * *", "timezone": "Europe/Berlin", "prompt": "What is on today?"},
     "off": {"cron": "0 9 * * *", "prompt": "Never.", "enabled": False},
@@ -41,6 +56,8 @@ class Site:
     api: Api
     client: aiohttp.ClientSession
     port: int
+    ways: Ways
+    """By which others than operators come in."""
 
     async def call(
         self,
@@ -93,9 +110,12 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(database: Database, agents: ScriptedAgents | None = None) -> AsyncGenerator[Site]:
+async def serving(
+    database: Database, agents: ScriptedAgents | None = None, *, place: Place = LOCAL
+) -> AsyncGenerator[Site]:
     """A site on a free port, over an engine that claims."""
     async with running(database, agents) as engine:
+        ways = await open_ways(database, engine, AGENTS, LIMITS)
         tasks = {
             name: compile_task(name, config.Task(agent="assistant", **settings), BINDING, ())
             for name, settings in TASKS.items()
@@ -110,14 +130,17 @@ async def serving(database: Database, agents: ScriptedAgents | None = None) -> A
             engine.results,
             scheduler,
             AGENTS,
-            (TOKEN,),
+            Gate(database, (TOKEN,), place),
             LIMITS,
             abilities_of(engine.agents, AGENTS),
+            compositions=Compositions(database, COMPOSITIONS, AGENTS, ("offline",)),
+            outside=ways.outside,
         )
         application = web.Application(middlewares=[problems_middleware])
-        application.add_routes(api.routes())
+        application.add_routes([*api.routes(), *ways.webhooks.routes()])
+        application.on_shutdown.append(api.sockets.close)
         async with (
             listening(application) as port,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
         ):
-            yield Site(engine, api, client, port)
+            yield Site(engine, api, client, port, ways)

@@ -98,6 +98,7 @@ class Engine:
             self.metrics,
             live=self._live,
             stopping=stopping,
+            stopping_voice=self.turns.stop_voice,
             wake=self.wake,
         )
 

@@ -333,6 +333,7 @@ class Replica:
             feed=self.engine.feed.poke,
             work=self.engine.wake,
             stop=self.engine.lanes.stop,
+            stop_voice=self.engine.turns.stop_voice,
         )
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from service.core.model import Accepted, Refusal, RefusalReason
 from service.core.states import TurnState
 from service.errors import ProviderBusy, ProviderGone, ProviderRefused
 from service.ports import Finished, Limits, TextDelta, ToolCall, ToolSpec
+from service.store import sessions
 from service.store.database import Database
 from tests.engine.engine import CHAT, Engine, ring, running
 from tests.fakes import RememberingSender, ScriptedAgents
@@ -48,6 +49,22 @@ async def test_a_turn_leaves_its_whole_story_in_the_feed(database: Database) -> 
     ]
     assert [event.number for event in events] == list(range(1, 13))
     assert events[-2].data["text"] == "Rolling.\n\nA six."
+
+
+async def test_a_session_of_its_own_counts_its_message(database: Database) -> None:
+    """Whichever way a session begins, the list knows that something was said in it."""
+    async with running(database) as engine:
+        alone = await engine.accept(session_key=None)
+        keyed = await engine.accept()
+        await engine.result(alone.turn)
+        await engine.result(keyed.turn)
+        found = [await database.read(sessions.get, one) for one in (alone.session, keyed.session)]
+        said = [
+            await database.read(sessions.history, one, after=0, limit=9)
+            for one in (alone.session, keyed.session)
+        ]
+
+    assert [one.last_message for one in found if one] == [list_[-1].number for list_ in said]
 
 
 async def test_joined_deltas_equal_the_stored_text(database: Database) -> None:

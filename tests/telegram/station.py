@@ -14,8 +14,9 @@ from handlers.telegram.poll import PollTimes
 from handlers.telegram.receive import Receiver, Rules
 from handlers.telegram.spot import Spot
 from handlers.telegram.translate import Me
-from service.config import Secret, Telegram
+from service.config import Composition, CompositionVoice, Secret, Telegram
 from service.core.model import Binding
+from service.engine.compositions import Compositions
 from service.engine.leases import Leases
 from service.store import tables
 from service.store.database import Database
@@ -29,6 +30,14 @@ ME = Me(BOT, USERNAME)
 AGENTS = {
     "assistant": Binding("assistant", "offline", "echo", "Be brief."),
     "coder": Binding("coder", "offline", "code*r", "Write code."),
+}
+COMPOSITIONS = {
+    "duo": Composition(
+        voices=(
+            CompositionVoice(agent="assistant", name="Ada"),
+            CompositionVoice(provider="offline", model="echo", prompt="Doubt it.", name="Bob"),
+        )
+    )
 }
 POLL = PollTimes(
     answer=timedelta(seconds=1),
@@ -48,6 +57,7 @@ class Station:
         self.database = database
         self.engine = Engine(database, ScriptedAgents(), RememberingSender(live=True))
         self.leases = Leases(database, owner=owner)
+        self.compositions = Compositions(database, COMPOSITIONS, AGENTS, ("offline",))
         self.answers: list[tuple[str, str]] = []
         self.edits: list[tuple[str, str, str]] = []
 
@@ -61,6 +71,7 @@ class Station:
             controls=self.engine.controls,
             answer=self.answer,
             edit=self.edit,
+            compositions=self.compositions,
         )
 
     async def answer(self, query: str, words: str) -> None:
@@ -86,6 +97,7 @@ class Station:
             intake=self.engine.intake,
             controls=self.engine.controls,
             leases=self.leases,
+            compositions=self.compositions,
             public_url=public_url,
             private=EAGER,
             group=EAGER,

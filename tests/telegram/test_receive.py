@@ -355,7 +355,7 @@ async def test_help_names_commands_and_agents(
     text = await told(station)
     named = [f"/{name}" for name in MENU if name != "help"]
     assert all(word in text for word in (*named, *AGENTS))
-    assert len(text) < 800
+    assert len(text) < 1200
 
 
 async def test_new_moves_the_chat_to_a_fresh_session(station: Station, receiver: Receiver) -> None:
@@ -373,7 +373,7 @@ async def test_an_unknown_agent_is_not_started(station: Station, receiver: Recei
 
     assert (
         await told(station)
-    ) == "There is no agent `nobody`. Choose one of `assistant`, `coder`."
+    ) == "There is no agent or composition `nobody`. Choose one of `assistant`, `coder`, `duo`."
     assert await station.sessions() == []
 
 

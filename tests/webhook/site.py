@@ -18,6 +18,7 @@ from handlers.webhook.hook import Hook, compile_hook
 from handlers.webhook.receive import Webhooks
 from service import config
 from service.config import Secret
+from service.core.model import Binding, Cast, NewVoice
 from service.core.signature import sign_standard
 from service.engine.tokens import TurnTokens
 from service.store.database import Database
@@ -43,7 +44,17 @@ HOOKS: Mapping[str, Mapping[str, Any]] = {
     "waiting": {"auth": "none", "reply": "wait", "wait": "20s"},
     "hasty": {"auth": "none", "reply": "wait", "wait": "0s"},
     "streaming": {"auth": "none", "reply": "stream"},
+    "panel": {"auth": "none", "session": "fixed"},
+    "panels": {"auth": "none"},
 }
+_DUO = Cast(
+    tuple(
+        NewVoice(name, Binding(name.lower(), "offline", "echo", f"You are {name}."))
+        for name in ("Ada", "Bob")
+    ),
+    composition="duo",
+)
+CASTS: Mapping[str, Cast] = {"panel": _DUO, "panels": _DUO}
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,13 @@ async def serving(
         tokens = await TurnTokens.load(database)
         application = web.Application(middlewares=[problems_middleware])
         webhooks = Webhooks(
-            _hooks(), engine.intake, engine.feed, engine.results, tokens, limits, public_url=None
+            compiled_hooks(),
+            engine.intake,
+            engine.feed,
+            engine.results,
+            tokens,
+            limits,
+            controls=engine.controls,
         )
         application.add_routes(webhooks.routes())
         async with listening(application) as port:
@@ -223,8 +240,10 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
     return Answer(response.status, response.headers, await response.read())
 
 
-def _hooks() -> dict[str, Hook]:
+def compiled_hooks() -> dict[str, Hook]:
     return {
-        name: compile_hook(name, config.Webhook(agent="assistant", **settings), BINDING, ())
+        name: compile_hook(
+            name, config.Webhook(agent="assistant", **settings), BINDING, (), CASTS.get(name)
+        )
         for name, settings in HOOKS.items()
     }

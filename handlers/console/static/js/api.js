@@ -1,0 +1,99 @@
+// Calling the JSON API: one place for errors, sign-in and who we are.
+
+/** An answer other than success; `detail` says what to do. */
+export class ApiError extends Error {
+  constructor(status, body = {}) {
+    super(body.detail || body.title || `The service answered ${status}.`);
+    this.name = "ApiError";
+    this.status = status;
+    this.title = body.title ?? "";
+    this.detail = body.detail ?? "";
+    this.reason = body.reason ?? null;
+  }
+}
+
+/** Nothing came back at all. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The service does not answer. Check that it runs, then try again.");
+    this.name = "Unreachable";
+    this.status = 0;
+  }
+}
+
+export const get = (path, options) => call("GET", path, undefined, options);
+export const post = (path, body, options) => call("POST", path, body, options);
+export const patch = (path, body, options) => call("PATCH", path, body, options);
+export const put = (path, body, options) => call("PUT", path, body, options);
+export const remove = (path, options) => call("DELETE", path, undefined, options);
+
+/** A path with a query; nothing is put in for null, undefined and "". */
+export function withQuery(path, query = {}) {
+  const given = Object.entries(query).filter(([, value]) => ![null, undefined, ""].includes(value));
+  const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return text ? `${path}?${text}` : path;
+}
+
+/** Whoever is signed in: { name, role, zone? }; asked once. */
+export function me() {
+  myself ??= get("/api/me").then(
+    (found) => {
+      known = found;
+      return found;
+    },
+    (error) => {
+      myself = null;
+      throw error;
+    },
+  );
+  return myself;
+}
+
+/** Whether whoever is signed in has at least this role; the server decides again. */
+export function may(role) {
+  return RANKS.indexOf(known?.role ?? "admin") >= RANKS.indexOf(role);
+}
+
+/** Go to the sign-in page and come back here afterwards. */
+export function signIn() {
+  const here = location.pathname + location.search;
+  location.assign(`/console/signin?next=${encodeURIComponent(here)}`);
+}
+
+const RANKS = ["viewer", "operator", "admin"];
+let myself = null;
+let known = null;
+
+async function call(method, path, body, { query, signal, headers = {} } = {}) {
+  const form = body instanceof FormData;
+  const sent = { Accept: "application/json", ...headers };
+  if (body !== undefined && !form) sent["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(withQuery(path, query), {
+      method,
+      signal,
+      headers: sent,
+      body: body === undefined || form ? body : JSON.stringify(body),
+      credentials: "same-origin",
+      cache: "no-store",
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Unreachable();
+  }
+  if (answer.status === 204) return null;
+  const found = await parsed(answer);
+  if (answer.ok) return found;
+  if (answer.status === 401) signIn();
+  throw new ApiError(answer.status, found ?? {});
+}
+
+async function parsed(answer) {
+  const text = await answer.text();
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    return { title: answer.statusText };
+  }
+}

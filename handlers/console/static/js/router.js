@@ -1,0 +1,132 @@
+// Addresses and the pages behind them; the page is loaded when it is first shown.
+
+import { el, fill } from "./dom.js";
+import { empty, spinner } from "./parts.js";
+import { advice } from "./toast.js";
+
+/**
+ * The routes, the first that matches counts. `side` shows the list of sessions beside the page,
+ * `screen` says which of both a phone shows.
+ */
+export const ROUTES = [
+  { path: "/console/", page: "home", nav: "sessions", title: "Sessions", side: true, screen: "list" },
+  { path: "/console/sessions", page: "home", nav: "sessions", title: "Sessions", side: true, screen: "list" },
+  { path: "/console/sessions/new", page: "new_session", nav: "sessions", title: "New session", side: true, screen: "detail" },
+  { path: "/console/sessions/:session", page: "session", nav: "sessions", title: "Session", side: true, screen: "detail" },
+  { path: "/console/tasks", page: "tasks", nav: "tasks", title: "Tasks" },
+  { path: "/console/tasks/:task", page: "tasks", nav: "tasks", title: "Task" },
+  { path: "/console/triggers", page: "triggers", nav: "triggers", title: "Triggers" },
+  { path: "/console/deliveries", page: "deliveries", nav: "deliveries", title: "Deliveries" },
+  { path: "/console/usage", page: "usage", nav: "usage", title: "Usage" },
+  { path: "/console/compositions", page: "compositions", nav: "compositions", title: "Compositions" },
+  { path: "/console/compositions/:composition", page: "compositions", nav: "compositions", title: "Composition" },
+  { path: "/console/agents", page: "agents", nav: "agents", title: "Agents" },
+  { path: "/console/more", page: "more", nav: "more", title: "More" },
+];
+
+/** The route of an address with its named parts; null when there is none. */
+export function match(pathname, routes = ROUTES) {
+  const parts = pathname.replace(/\/+$/, "").split("/");
+  for (const route of routes) {
+    const wanted = route.path.replace(/\/+$/, "").split("/");
+    if (wanted.length !== parts.length) continue;
+    const named = {};
+    const fits = wanted.every((one, place) => {
+      if (!one.startsWith(":")) return one === parts[place];
+      named[one.slice(1)] = decode(parts[place]);
+      return parts[place] !== "";
+    });
+    if (fits) return { route, named };
+  }
+  return null;
+}
+
+/** Go to an address of the console. */
+export function go(address, { replace = false } = {}) {
+  history[replace ? "replaceState" : "pushState"](null, "", address);
+  return show();
+}
+
+/** Show the page of the current address again. */
+export const reload = () => show();
+
+/** Set what the window is called. */
+export function title(words) {
+  document.title = words ? `${words} · Ringback` : "Ringback";
+}
+
+/** Begin: `shown(route, named)` is told of every page before it is shown. */
+export function start(container, shown) {
+  main = container;
+  told = shown;
+  addEventListener("popstate", show);
+  document.addEventListener("click", follow);
+  return show();
+}
+
+let main = null;
+let told = () => {};
+let leave = () => {};
+
+async function show() {
+  const found = match(location.pathname) ?? { route: NOWHERE, named: {} };
+  const { route, named } = found;
+  const query = new URLSearchParams(location.search);
+  leave();
+  const left = new AbortController();
+  let dispose = null;
+  leave = () => {
+    left.abort();
+    dispose?.();
+    dispose = null;
+  };
+  title(route.title);
+  told(route, named, query);
+  const container = el("div", { class: "screen" });
+  fill(main, container);
+  main.scrollTop = 0;
+  const late = setTimeout(() => container.childNodes.length || fill(container, spinner()), 150);
+  try {
+    const page = await import(`./pages/${route.page}.js`);
+    if (left.signal.aborted) return;
+    const body = el("div", { class: "screen" });
+    const made = await page.show(body, { ...named, query, signal: left.signal });
+    if (left.signal.aborted) made?.();
+    else {
+      dispose = made ?? null;
+      container.replaceWith(body);
+      body.querySelector("[autofocus]")?.focus();
+    }
+  } catch (error) {
+    if (!left.signal.aborted && error?.status !== 401) fill(container, broken(error));
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+const NOWHERE = { page: "nowhere", nav: null, title: "Not found" };
+
+function broken(error) {
+  const again = el("button", { class: "button", type: "button", onclick: reload }, "Try again");
+  return empty("alert", "This page could not be shown", advice(error), again);
+}
+
+function follow(event) {
+  if (event.defaultPrevented || event.button !== 0) return;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  const link = event.target.closest?.("a[href]");
+  if (!link || link.target || link.hasAttribute("download")) return;
+  if (link.origin !== location.origin || !link.pathname.startsWith("/console/")) return;
+  if (link.hash && link.pathname === location.pathname) return;
+  if (!match(link.pathname)) return;
+  event.preventDefault();
+  go(link.pathname + link.search);
+}
+
+function decode(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}

@@ -1,0 +1,300 @@
+"""How a turn begins, or goes on: who speaks, in which round, and what each of them is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from service.core import rounds
+from service.core.model import (
+    Message,
+    NewEvent,
+    Question,
+    Reply,
+    ReplyId,
+    Role,
+    Turn,
+    TurnKind,
+    Usage,
+    Voice,
+    VoiceId,
+)
+from service.core.rounds import Speaker
+from service.core.states import ReplyState, ToolState
+from service.engine.history import fitting
+from service.engine.replies import Begun
+from service.ports import Agents
+from service.store import memory, replies, sessions, spending, turns
+from service.store import questions as questions_store
+from service.store.ids import new_id
+from service.store.memory import Remembered
+from service.store.sessions import Session
+
+NOBODY = (
+    "Nobody was addressed. In conductor mode say to whom you speak: begin with @ and a name. "
+    "There are: {names}."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A turn with everything its rounds need that does not change while they run."""
+
+    turn: Turn
+    session: Session
+    voices: tuple[Voice, ...]
+    directed: bool
+    messages: Sequence[Message]
+    """The conversation up to what the turn answers, oldest first."""
+    remembered: Remembered
+    questions: Sequence[Question]
+    """What the turn has asked before."""
+    iterations_before: int = 0
+    spent_today: int = 0
+
+    @property
+    def speakers(self) -> list[Speaker]:
+        """The voices as the rules of rounds see them."""
+        return [Speaker(one.id, one.name, one.active, one.rounds) for one in self.voices]
+
+    @property
+    def alone(self) -> bool:
+        """Whether the session has a single voice."""
+        return len(self.voices) == 1
+
+    def voice(self, voice: VoiceId) -> Voice:
+        """One of the voices."""
+        return next(one for one in self.voices if one.id == voice)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A turn that is ours, and the replies of its newest round."""
+
+    scene: Scene
+    round: int
+    begun: tuple[Begun, ...]
+    """The replies to go on with; empty when all of the round are over."""
+    over: tuple[Reply, ...]
+    """The replies of all rounds that came to their end."""
+    newest: int = 0
+    problem: str | None = None
+    """Why nobody can answer it."""
+
+    @property
+    def turn(self) -> Turn:
+        """The turn."""
+        return self.scene.turn
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it was begun before."""
+        return bool(self.over) or any(one.resumed for one in self.begun)
+
+
+def begin(
+    conn: sa.Connection, agents: Agents, turn: Turn, *, at: datetime
+) -> tuple[Claimed, list[NewEvent]]:
+    """Take a claimed turn up where it stands; the events that tell of it."""
+    session, voices = sessions.with_voices(conn, turn.session)
+    # The first claim of a turn finds nothing of it.
+    stored = replies.of_turn(conn, turn.id) if turn.epoch > 1 else []
+    scene = _scene(conn, agents, turn, session, tuple(voices), at, asked=bool(stored))
+    started = NewEvent("turn.started", {"turn": turn.id, "attempt": turn.attempt}, turn.id)
+    if stored:
+        claimed, events = _resume(conn, scene, stored)
+        return claimed, [started, *events]
+    first, directed = _first(scene)
+    if not first:
+        names = ", ".join(one.name for one in scene.speakers if one.active) or "none"
+        return Claimed(scene, 0, (), (), problem=NOBODY.format(names=names)), [started]
+    if not scene.alone:
+        turns.decide(conn, turn.id, [VoiceId(one.id) for one in first], directed=directed)
+        scene = replace(scene, directed=directed)
+    begun, events = begin_round(conn, scene, 1, first, (), at=at)
+    return Claimed(scene, 1, begun, ()), [started, *events]
+
+
+def begin_round(
+    conn: sa.Connection,
+    scene: Scene,
+    number: int,
+    speakers: Sequence[Speaker],
+    over: Sequence[Reply],
+    *,
+    at: datetime,
+) -> tuple[tuple[Begun, ...], list[NewEvent]]:
+    """Store the replies of a round that begins; what they begin with, and the events of it."""
+    new = [
+        Reply(
+            ReplyId(new_id()),
+            scene.turn.id,
+            VoiceId(one.id),
+            number,
+            ReplyState.GENERATING,
+            "",
+        )
+        for one in speakers
+    ]
+    replies.begin(conn, new, at=at)
+    told = {"round": number}
+    if not scene.alone:
+        told = {"round": number, "voices": [one.name for one in speakers]}  # type: ignore[dict-item]
+    events = [NewEvent("round.started", told, scene.turn.id)]
+    begun = tuple(_begun(scene, one, over, (), resumed=False) for one in new)
+    events += [
+        NewEvent(
+            "reply.started",
+            {
+                "reply": one.reply.id,
+                "voice": one.voice.id,
+                "name": one.voice.name,
+                "round": number,
+            },
+            scene.turn.id,
+        )
+        for one in begun
+    ]
+    return begun, events
+
+
+def _scene(
+    conn: sa.Connection,
+    agents: Agents,
+    turn: Turn,
+    session: Session,
+    voices: tuple[Voice, ...],
+    at: datetime,
+    *,
+    asked: bool,
+) -> Scene:
+    first = voices[0]
+    limits = agents.limits(first)
+    messages = sessions.conversation(
+        conn,
+        turn.session,
+        turn=turn.number,
+        after_turn=session.context_from,
+        characters=limits.history_characters,
+    )
+    counted = limits.iterations_per == "session"
+    limited = limits.day_cost is not None
+    return Scene(
+        turn=turn,
+        session=session,
+        voices=voices,
+        directed=turn.directed,
+        messages=fitting(messages, characters=limits.history_characters),
+        remembered=memory.read(conn, turn.session),
+        questions=questions_store.of_turn(conn, turn.id) if asked else (),
+        iterations_before=(
+            replies.iterations_in(conn, turn.session, before=turn.id) if counted else 0
+        ),
+        spent_today=spending.cost_today(conn, first.agent, at=at) if limited else 0,
+    )
+
+
+def _first(scene: Scene) -> tuple[list[Speaker], bool]:
+    """The voices of the first round, and whether one of them was named."""
+    speakers = scene.speakers
+    if scene.alone:
+        return speakers, False
+    active = [one for one in speakers if one.active]
+    if scene.turn.kind is TurnKind.COMPACT:
+        return active[:1], False
+    if scene.turn.voices:
+        return [one for one in active if one.id in scene.turn.voices], True
+    asked = scene.messages[-1] if scene.messages else None
+    said = scene.turn.kind is TurnKind.MESSAGE and asked is not None
+    text = asked.text if said and asked is not None else ""
+    conducted = scene.session.mode is rounds.Mode.CONDUCTOR
+    target = scene.session.target if conducted else None
+    first = rounds.first_round(speakers, mode=scene.session.mode, target=target, text=text)
+    named = rounds.mentioned(text, speakers) is not None
+    return first, named or (conducted and len(first) == 1)
+
+
+def _resume(
+    conn: sa.Connection, scene: Scene, stored: Sequence[Reply]
+) -> tuple[Claimed, list[NewEvent]]:
+    number = max(one.round for one in stored)
+    ended = (ReplyState.DONE, ReplyState.ERROR)
+    over = tuple(one for one in stored if one.state in ended)
+    open_ = [one for one in stored if one.state not in ended]
+    before = [one for one in over if one.round < number]
+    begun = tuple(
+        _begun(scene, one, before, replies.iterations_of(conn, one.id), resumed=True)
+        for one in open_
+    )
+    events = [
+        NewEvent("reply.reset", {"reply": one.reply.id, "text": one.reply.text}, scene.turn.id)
+        for one in begun
+        if not _stopped_at_question(one)
+    ]
+    return Claimed(scene, number, begun, over), events
+
+
+def _stopped_at_question(begun: Begun) -> bool:
+    """Whether every word of it is stored; else readers may have seen more, and go back."""
+    last = begun.iterations[-1].calls if begun.iterations else ()
+    return any(one.state is ToolState.WAITING for one in last)
+
+
+def _begun(
+    scene: Scene,
+    reply: Reply,
+    over: Iterable[Reply],
+    iterations: Sequence[replies.StoredIteration],
+    *,
+    resumed: bool,
+) -> Begun:
+    voice = scene.voice(reply.voice)
+    company = ""
+    if not scene.alone:
+        me = next(one for one in scene.speakers if one.id == voice.id)
+        company = rounds.roster(me, scene.speakers, scene.session.mode)
+    questions: Mapping[tuple[int, int], Question] = {
+        (one.iteration, one.ordinal): one for one in scene.questions if one.reply == reply.id
+    }
+    return Begun(
+        turn=scene.turn,
+        owner=scene.session.owner,
+        reply=reply,
+        voice=voice,
+        messages=[*scene.messages, *_earlier(scene, over, reply.round)],
+        summary=scene.session.summary,
+        remembered=scene.remembered,
+        iterations=iterations,
+        questions=questions,
+        resumed=resumed,
+        company=company,
+        iterations_before=scene.iterations_before,
+        spent_today=scene.spent_today,
+    )
+
+
+def _earlier(scene: Scene, over: Iterable[Reply], number: int) -> list[Message]:
+    """What the voices have said in earlier rounds of the turn."""
+    return [
+        Message(
+            number=scene.turn.number,
+            role=Role.VOICE,
+            author=scene.voice(one.voice).name,
+            text=one.text,
+            status="complete" if one.state is ReplyState.DONE else "error",
+            at=scene.turn.created_at,
+            turn=scene.turn.id,
+            voice=one.voice,
+            round=one.round,
+        )
+        for one in over
+        if one.round < number and one.text
+    ]
+
+
+def spent_by(over: Iterable[Reply]) -> Usage:
+    """What replies took that are over."""
+    return sum((one.usage for one in over), Usage())

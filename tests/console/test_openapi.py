@@ -1,0 +1,221 @@
+"""The document of the API: whole, well formed, and true."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from handlers.console.openapi import CALLS, document
+from service.core.access import UserRole
+from service.engine.questions import PROMPT_USER
+from service.ports import Finished, TextDelta, ToolCall
+from service.store.database import Database
+from tests.console.people import PASSWORD, Browser, add_person
+from tests.console.site import Site, serving
+from tests.fakes import ScriptedAgents
+from tests.webhook.site import Answer
+
+DOCUMENT = document()
+METHODS = {"get", "post", "put", "patch", "delete"}
+ASK = ToolCall("q", "prompt_user", json.dumps({"question": "Which?", "choices": ["A", "B"]}))
+
+
+def _operations() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+def _references(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name == "$ref":
+                yield str(inner)
+            else:
+                yield from _references(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _references(inner)
+
+
+def _schemas() -> Iterator[Mapping[str, Any]]:
+    yield from DOCUMENT["components"]["schemas"].values()
+    for _, _, operation in _operations():
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        yield from (media["schema"] for one in bodies for media in one.get("content", {}).values())
+        yield from (one["schema"] for one in operation["parameters"])
+
+
+# -- its form -------------------------------------------------------------------------------------
+
+
+def test_every_route_is_documented(site: Site) -> None:
+    """With its method; and nothing is documented that is not there."""
+    served = {(route.method.lower(), route.path) for route in site.api.routes()}
+
+    documented = {(method, path) for method, path, _ in _operations()}
+
+    assert {one for one in documented if not one[1].startswith("/hooks/")} == served
+    assert len(CALLS) == len(documented)
+
+
+def test_the_document_is_json() -> None:
+    """Nothing in it is of a kind that only Python knows."""
+    assert json.loads(json.dumps(DOCUMENT)) == DOCUMENT
+
+
+def test_the_document_is_well_formed() -> None:
+    """What OpenAPI 3.1 asks of each operation."""
+    for method, path, operation in _operations():
+        declared = [one["name"] for one in operation["parameters"] if one["in"] == "path"]
+        assert path.startswith("/")
+        assert method in METHODS
+        assert operation["summary"].endswith(".")
+        assert declared == re.findall(r"\{(\w+)\}", path)
+        assert all(one["required"] for one in operation["parameters"] if one["in"] == "path")
+        assert all(re.fullmatch(r"[1-5]\d\d|default", one) for one in operation["responses"])
+        assert all("description" in one for one in operation["responses"].values())
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    assert {"title", "version"} <= set(DOCUMENT["info"])
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    """Generators of clients make functions of them."""
+    names = [operation["operationId"] for _, _, operation in _operations()]
+
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z_]+", name) for name in names)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """And every schema is used."""
+    known = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+
+    assert set(_references(DOCUMENT)) == known
+
+
+def test_every_schema_is_one() -> None:
+    """By the rules of JSON Schema."""
+    for schema in _schemas():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_the_role_of_each_call_is_told() -> None:
+    """So that nobody has to try."""
+    roles = {(method, path): one.get("x-role") for method, path, one in _operations()}
+
+    assert roles["get", "/api/sessions"] == UserRole.VIEWER
+    assert roles["post", "/api/sessions"] == UserRole.OPERATOR
+    assert roles["get", "/api/audit"] == UserRole.ADMIN
+    assert roles["post", "/signin"] is None
+
+
+# -- its truth ------------------------------------------------------------------------------------
+
+
+def _problems(method: str, path: str, answer: Answer) -> list[str]:
+    """What of an answer is not as documented."""
+    responses = DOCUMENT["paths"][path][method.lower()]["responses"]
+    response = responses.get(str(answer.status), responses["default"])
+    schema = response["content"][answer.type]["schema"]
+    whole = {**schema, "components": DOCUMENT["components"]}
+    return [error.message for error in Draft202012Validator(whole).iter_errors(answer.json)]
+
+
+@pytest.fixture
+async def busy_site(local_database: Database) -> AsyncGenerator[Site]:
+    """A site whose model asks once, then says Done."""
+    agents = ScriptedAgents(
+        [[ASK, Finished()], [TextDelta("Done."), Finished()]], tools_=[PROMPT_USER]
+    )
+    async with serving(local_database, agents) as site:
+        yield site
+
+
+async def test_the_service_is_as_documented(busy_site: Site) -> None:
+    """What each call answers fits its schema: the same story, told in one go."""
+    site = busy_site
+    wrong: dict[str, list[str]] = {}
+
+    async def check(method: str, path: str, body: object = None, **values: str) -> Answer:
+        address = path
+        for name, value in values.items():
+            address = address.replace(f"{{{name}}}", value)
+        answer = await site.call(method, address, body)
+        documented, _, _ = path.partition("?")
+        found = _problems(method, documented, answer)
+        if found or answer.status >= 400:
+            wrong[f"{method} {path} {answer.status}"] = found or [answer.body.decode()]
+        return answer
+
+    begun = await check("POST", "/api/sessions", {"key": "ann", "title": "A title"})
+    one = "/api/sessions/{session}"
+    session = begun.json["session"]
+    receipt = await check("POST", f"{one}/messages", {"text": "hello"}, session=session)
+    turn = receipt.json["turn"]
+    while not (
+        asked := (await check("GET", f"{one}/questions", session=session)).json["questions"]
+    ):
+        await check("GET", "/api/turns/{turn}?wait=1", turn=turn)
+    await check("GET", "/api/turns/{turn}", turn=turn)
+    reply = {"question": asked[0]["question"], "answer": "B"}
+    await check("POST", f"{one}/answer", reply, session=session)
+    await check("GET", "/api/turns/{turn}?wait=20", turn=turn)
+    for what in ("", "/messages", "/state", "/voices", "/questions"):
+        await check("GET", f"{one}{what}", session=session)
+    for what in ("pin", "unpin", "read", "stop", "interrupt", "archive", "restore"):
+        await check("POST", f"{one}/{what}", session=session)
+    await check("PATCH", one, {"title": "Another"}, session=session)
+    await check("PATCH", f"{one}/state", {"state": {"a": 1}}, session=session)
+    await check("POST", "/api/tasks/{task}/run", task="morning")
+    await check("POST", "/api/tasks", {"cron": "0 8 * * *", "prompt": "Hi.", "name": "mine"})
+    await check("POST", "/api/tasks/{task}/disable", task="mine")
+    await check("GET", "/api/tasks/{task}", task="morning")
+    await check("GET", "/api/tasks/{task}/occurrences", task="morning")
+    voices = [{"agent": "assistant", "name": "One", "rounds": 1}]
+    made = {"name": "Mine", "voices": voices}
+    await check("POST", "/api/compositions", made)
+    await check("GET", "/api/compositions/{composition}", composition="Mine")
+    lists = ("sessions", "tasks", "agents", "compositions", "triggers", "deliveries", "inbox")
+    for what in (*lists, "usage", "audit", "me"):
+        await check("GET", f"/api/{what}")
+    await check("GET", "/api/sessions?view=scheduled")
+    await check("GET", "/api/search?q=hello")
+    await check("GET", "/api/openapi.json")
+
+    assert wrong == {}
+
+
+async def test_signing_in_is_as_documented(site: Site) -> None:
+    """Also what is refused."""
+    await add_person(site)
+    browser = Browser(site)
+
+    good = await browser.sign_in(name="ann", password=PASSWORD)
+    bad = await browser.sign_in(name="ann", password="wrong password")
+
+    assert _problems("POST", "/signin", good) == []
+    assert (bad.status, _problems("POST", "/signin", bad)) == (401, [])
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/sessions/{session}", "/api/turns/{turn}", "/api/tasks/{task}"]
+)
+async def test_a_problem_is_as_documented(site: Site, path: str) -> None:
+    """RFC 9457, whatever went wrong."""
+    answer = await site.get(re.sub(r"\{\w+\}", "unknown", path))
+
+    assert (answer.status, _problems("GET", path, answer)) == (404, [])
+
+
+async def test_an_answer_that_is_not_as_documented_is_noticed(site: Site) -> None:
+    """The check above checks something."""
+    answer = await site.get("/api/me")
+
+    assert _problems("GET", "/api/me", answer) == []
+    assert _problems("GET", "/api/tasks/{task}", answer) != []

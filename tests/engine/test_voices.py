@@ -1,0 +1,320 @@
+"""Several voices in one session: who answers, in which round, and what they hear of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from service.core.model import Binding, Busy, Cast, Channel, NewVoice, Voice
+from service.core.rounds import Continuation, Mode
+from service.core.states import ReplyState, TurnState
+from service.errors import ProviderRefused
+from service.ports import Finished, ModelEvent, Prompt, TextDelta
+from service.store import replies, sessions
+from service.store.database import Database
+from tests.engine.engine import Engine, running
+from tests.fakes import Script, ScriptedAgents
+
+
+class Ensemble(ScriptedAgents):
+    """Agents whose model depends on the voice; scripts by voice name, the last one repeats."""
+
+    def __init__(self, **scripts: list[Script]) -> None:
+        super().__init__()
+        self.by_name = scripts
+        self.heard: dict[str, list[Prompt]] = {name: [] for name in scripts}
+
+    def model(self, voice: Voice) -> _Part:  # type: ignore[override]
+        """The part of one voice."""
+        return _Part(self, voice.name)
+
+
+class _Part:
+    def __init__(self, ensemble: Ensemble, name: str) -> None:
+        self.ensemble = ensemble
+        self.name = name
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
+        heard, scripts = self.ensemble.heard[self.name], self.ensemble.by_name[self.name]
+        script = scripts[min(len(heard), len(scripts) - 1)]
+        heard.append(prompt)
+        for step in script:
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                yield step
+
+
+def cast(
+    *names: str,
+    mode: Mode = Mode.BROADCAST,
+    continuation: Continuation = Continuation.NONE,
+    rounds: dict[str, int] | None = None,
+) -> Cast:
+    """Voices of these names."""
+    voices = tuple(
+        NewVoice(
+            name,
+            Binding(name.lower(), "offline", "echo", f"You are {name}."),
+            (rounds or {}).get(name, 0),
+        )
+        for name in names
+    )
+    return Cast(voices, mode, continuation)
+
+
+def says(*texts: str) -> list[Script]:
+    """A model that says these things, one after the other."""
+    return [[TextDelta(text), Finished()] for text in texts]
+
+
+async def texts(engine: Engine, turn: str) -> list[tuple[int, str, str]]:
+    """Round, state and words of a turn's replies."""
+    found = await engine.database.read(replies.of_turn, turn)  # type: ignore[arg-type]
+    return [(one.round, one.state.value, one.text) for one in found]
+
+
+async def test_all_voices_answer_a_broadcast_at_the_same_time(database: Database) -> None:
+    """Each from the same history; a voice that is done does not wait for the other."""
+    gate = asyncio.Event()
+    agents = Ensemble(Ada=says("I am Ada."), Bob=[[gate, TextDelta("I am Bob."), Finished()]])
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob"))
+        await engine.until(accepted, "reply.finished")
+        midway = await texts(engine, accepted.turn)
+        gate.set()
+        result = await engine.result(accepted.turn)
+
+    assert midway == [(1, "done", "I am Ada."), (1, "generating", "")]
+    assert result.text == "I am Ada.\n\nI am Bob."
+    assert [said.text for said in agents.heard["Bob"][0].history] == ["hi"]
+    assert "there are also: Bob" in agents.heard["Ada"][0].system
+    assert "You are Ada." in agents.heard["Ada"][0].system
+
+
+async def test_voices_hear_each_other_the_next_time(database: Database) -> None:
+    """Their own words as their own, those of others under their names."""
+    agents = Ensemble(Ada=says("A1", "A2"), Bob=says("B1", "B2"))
+
+    async with running(database, agents) as engine:
+        await engine.result((await engine.accept("one", cast=cast("Ada", "Bob"))).turn)
+        await engine.result((await engine.accept("two")).turn)
+
+    told = [(said.role, said.text) for said in agents.heard["Ada"][1].history]
+    assert ("assistant", "A1") in told
+    assert ("user", "[Bob]: B1") in told
+    assert told[-1] == ("user", "two")
+
+
+async def test_one_voice_s_error_does_not_stop_the_other(database: Database) -> None:
+    """The turn succeeds, and the error is named where it belongs."""
+    agents = Ensemble(Ada=[[ProviderRefused("Ada is out of money.")]], Bob=says("Here."))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob"))
+        result = await engine.result(accepted.turn)
+        found = await database.read(replies.of_turn, accepted.turn)
+
+    by_state = {one.state: one for one in found}
+    assert result.turn.state is TurnState.SUCCEEDED
+    assert by_state[ReplyState.ERROR].error == "Ada is out of money."
+    assert by_state[ReplyState.DONE].text == "Here."
+
+
+async def test_a_turn_fails_when_all_voices_do(database: Database) -> None:
+    """With the reason of the first."""
+    agents = Ensemble(Ada=[[ProviderRefused("no")]], Bob=[[ProviderRefused("no")]])
+
+    async with running(database, agents) as engine:
+        result = await engine.result((await engine.accept(cast=cast("Ada", "Bob"))).turn)
+
+    assert (result.turn.state, result.turn.error) == (TurnState.FAILED, "no")
+
+
+async def test_in_conductor_mode_only_the_named_voice_answers(database: Database) -> None:
+    """The silent one knows the exchange when it speaks next."""
+    agents = Ensemble(Ada=says("A1"), Bob=says("B1"))
+    conducted = cast("Ada", "Bob", mode=Mode.CONDUCTOR)
+
+    async with running(database, agents) as engine:
+        first = await engine.accept("@Ada hello", cast=conducted)
+        await engine.result(first.turn)
+        nobody = await engine.result((await engine.accept("hello?")).turn)
+        await engine.result((await engine.accept("and you, @bob?")).turn)
+
+    assert await_free(nobody.turn.error).startswith("Nobody was addressed.")
+    assert "Ada, Bob" in await_free(nobody.turn.error)
+    assert len(agents.heard["Ada"]) == 1
+    history = [said.text for said in agents.heard["Bob"][0].history]
+    assert history[:2] == ["@Ada hello", "[Ada]: A1"]
+
+
+def await_free(text: str | None) -> str:
+    """A text that is there."""
+    assert text is not None
+    return text
+
+
+async def test_a_mention_directs_also_in_broadcast_mode(database: Database) -> None:
+    """Only that voice answers this message."""
+    agents = Ensemble(Ada=says("A1"), Bob=says("B1"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept("say, @Bob, what now?", cast=cast("Ada", "Bob"))
+        result = await engine.result(accepted.turn)
+
+    assert result.text == "B1"
+    assert agents.heard["Ada"] == []
+
+
+async def test_continuation_goes_on_for_whom_it_is_set(database: Database) -> None:
+    """Two further rounds for Ada, none for Bob: rounds 2 and 3 are Ada's alone."""
+    agents = Ensemble(Ada=says("A1", "A2", "A3"), Bob=says("B1"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob", rounds={"Ada": 2}))
+        await engine.result(accepted.turn)
+        events = await engine.events(accepted)
+        messages = await database.read(sessions.history, accepted.session, after=0, limit=20)
+
+    rounds = [event.data["round"] for event in events if event.kind == "round.started"]
+    assert rounds == [1, 2, 3]
+    said = [(one.round, one.author, one.text) for one in messages if one.voice]
+    assert sorted(said) == [(1, "Ada", "A1"), (1, "Bob", "B1"), (2, "Ada", "A2"), (3, "Ada", "A3")]
+    heard = [one.text for one in agents.heard["Ada"][1].history]
+    assert "[Bob]: B1" in heard
+    assert heard[-1].startswith("[Round 2.")
+
+
+async def test_a_person_decides_about_further_rounds(database: Database) -> None:
+    """With the policy prompt each round is asked for; no means that it is over."""
+    agents = Ensemble(Ada=says("A1", "A2", "A3"), Bob=says("B1", "B2", "B3"))
+    asked = cast("Ada", "Bob", continuation=Continuation.PROMPT, rounds={"Ada": 3, "Bob": 3})
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=asked)
+        await engine.until(accepted, "question.asked")
+        await engine.accept("Continue")
+        while len(await database.read(replies.of_turn, accepted.turn)) < 4:
+            await asyncio.sleep(0.01)
+        while await engine.state(accepted.turn) is not TurnState.WAITING:
+            await asyncio.sleep(0.01)
+        await engine.accept("Enough")
+        await engine.result(accepted.turn)
+        found = await texts(engine, accepted.turn)
+
+    assert sorted(one[0] for one in found) == [1, 1, 2, 2]
+
+
+async def test_a_new_message_ends_the_chain(database: Database) -> None:
+    """At the end of the round; nobody talks on over a person."""
+    gate = asyncio.Event()
+    agents = Ensemble(Ada=[[gate, TextDelta("A1"), Finished()], *says("A2")], Bob=says("B1", "B2"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(
+            cast=cast("Ada", "Bob", continuation=Continuation.AUTO, rounds={"Ada": 3, "Bob": 3})
+        )
+        await engine.until(accepted, "reply.finished")
+        await engine.accept("@Bob stop it")
+        gate.set()
+        await engine.result(accepted.turn)
+        found = await texts(engine, accepted.turn)
+
+    assert {one[0] for one in found} == {1}
+
+
+async def test_a_voice_that_calls_another_narrows_the_next_round(database: Database) -> None:
+    """In auto mode only the one who was called goes on, once; then the chain ends."""
+    agents = Ensemble(Ada=says("Ask @Bob about it.", "A2"), Bob=says("B1", "B2 for you"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(
+            cast=cast("Ada", "Bob", continuation=Continuation.AUTO, rounds={"Ada": 3, "Bob": 3})
+        )
+        await engine.result(accepted.turn)
+        found = await texts(engine, accepted.turn)
+
+    assert sorted((one[0], one[2]) for one in found) == [
+        (1, "Ask @Bob about it."),
+        (1, "B1"),
+        (2, "B2 for you"),
+    ]
+
+
+async def test_one_voice_can_be_stopped_while_the_other_goes_on(database: Database) -> None:
+    """Its words are kept, and it takes no part in the next round."""
+    hang = asyncio.Event()
+    agents = Ensemble(
+        Ada=[[TextDelta("Half"), hang]],
+        Bob=[*says("B1"), [TextDelta("B2"), Finished()]],
+    )
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob", rounds={"Ada": 1, "Bob": 1}))
+        await engine.until(accepted, "text", text="Half")
+        found = await database.read(sessions.voices_of, accepted.session)
+        async with engine.controls.steps() as command:
+            stopped = await command.stop_voice(accepted.session, found[0].id, by="operator")
+            resting = await command.stop_voice(accepted.session, found[0].id, by="operator")
+        result = await engine.result(accepted.turn)
+        said = await texts(engine, accepted.turn)
+        messages = await database.read(sessions.history, accepted.session, after=0, limit=9)
+
+    assert (stopped, resting) == (True, True)
+    assert result.turn.state is TurnState.SUCCEEDED
+    assert sorted(said) == [(1, "done", "B1"), (1, "done", "Half"), (2, "done", "B2")]
+    assert {one.text: one.status for one in messages if one.voice}["Half"] == "partial"
+
+
+async def test_a_crash_in_the_second_round_goes_on_there(database: Database) -> None:
+    """What is over is not said again; what was cut is, and the order holds."""
+    hang = asyncio.Event()
+    stuck = Ensemble(Ada=[*says("A1"), [TextDelta("half"), hang]], Bob=says("B1"))
+    async with running(database, stuck) as first:
+        accepted = await first.accept(cast=cast("Ada", "Bob", rounds={"Ada": 1}))
+        await first.until(accepted, "text", text="half")
+    heir = Ensemble(Ada=says("A2"), Bob=says("never"))
+
+    async with running(database, heir) as second:
+        await second.turns.rescue(attempts=3, alone=True)
+        result = await second.result(accepted.turn)
+        said = await texts(second, accepted.turn)
+
+    assert sorted(one[::2] for one in said) == [(1, "A1"), (1, "B1"), (2, "A2")]
+    assert heir.heard["Bob"] == []
+    assert "[Bob]: B1" in [one.text for one in heir.heard["Ada"][0].history]
+    assert result.turn.state is TurnState.SUCCEEDED
+
+
+async def test_a_resting_voice_says_nothing_until_it_is_woken(database: Database) -> None:
+    """Active or not is a switch; agent and model stay what they are."""
+    agents = Ensemble(Ada=says("A1"), Bob=says("B1"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob"))
+        await engine.result(accepted.turn)
+        found = await database.read(sessions.voices_of, accepted.session)
+        async with engine.controls.steps() as command:
+            await command.set_voice(accepted.session, found[0].id, active=False, rounds=2)
+        second = await engine.result((await engine.accept()).turn)
+
+    assert second.text == "B1"
+
+
+async def test_a_target_chosen_with_the_message_answers_alone(database: Database) -> None:
+    """Whatever the mode; and a cast is only for a session that does not exist yet."""
+    agents = Ensemble(Ada=says("A1"), Bob=says("B1"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob"))
+        await engine.result(accepted.turn)
+        found = await database.read(sessions.voices_of, accepted.session)
+        chosen = await engine.accept(target=found[1].id, busy=Busy.QUEUE, channel=Channel.CONSOLE)
+        result = await engine.result(chosen.turn)
+
+    assert result.text == "B1"
+    assert result.turn.directed
