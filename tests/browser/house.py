@@ -138,6 +138,15 @@ class House:
     database: str
     folder: Path
 
+    async def clear(self) -> None:
+        """Take away every session that the list shows, until it shows none."""
+        self.model.stories.clear()
+        self.model.prompts.clear()
+        for view in ("active", "archived"):
+            while sessions := (await self.call("GET", f"/api/sessions?view={view}"))["sessions"]:
+                for one in sessions:
+                    await self.call("DELETE", f"/api/sessions/{one['session']}")
+
     async def effects(self) -> list[str]:
         """What tools did that leave a line for it."""
         told = self.folder / "effects"
@@ -167,6 +176,11 @@ class House:
             told = await response.text()
             assert response.status < 400, f"{method} {path}: {response.status} {told}"
             return json.loads(told) if told else None
+
+    async def ring(self, hook: str, body: object) -> int:
+        """Post to a webhook as its poster does; the status."""
+        async with self.client.post(f"/hooks/{hook}", json=body) as response:
+            return response.status
 
     async def session(self, *texts: str, **given: object) -> str:
         """Begin a session by the API, and have these messages answered in it."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from tests.browser.page import Page
@@ -27,7 +28,7 @@ _SCRIPT = """document.querySelector("form").onsubmit = (event) => { event.preven
     `Hello ${name.value}${loud.checked ? "!" : ""}${file.files.length}`; }, 50); };"""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def home() -> AsyncGenerator[str]:
     """The address of a page with a form, a script and a strict policy."""
     application = web.Application()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from tests.browser.house import House
@@ -42,7 +43,7 @@ class Canary:
         return "".join(part * times for part, times in parts).replace("{canary}", self.url)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def canary() -> AsyncGenerator[Canary]:
     """A canary that listens."""
     canary = Canary()

@@ -218,7 +218,7 @@ async def picked(page: Page, name: str) -> bool:
 async def statuses(page: Page, **wanted: str) -> bool:
     """Whether the panel shows these statuses of voices."""
     shown: dict[str, str] = await page.js(
-        "Object.fromEntries([...document.querySelectorAll('.voices .voice-name')]"
+        "Object.fromEntries([...document.querySelectorAll('aside[aria-label=Voices] .voice-name')]"
         ".map((one) => [one.innerText, one.nextSibling.innerText]))"
     )
     return shown | wanted == shown
