@@ -188,6 +188,8 @@ async def test_a_quarantined_ring_is_tried_again_after_mending(
 
         await page.reads("Nothing in quarantine")
 
+        await page.open("about:blank")
+
 
 # -- compositions ---------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ async def test_a_composition_is_made_and_used(house_of: Houses, page: Page) -> N
     await page.choose("Provider", "story")
     await page.fill("Model", "story/critic")
     await page.fill("Prompt", "Disagree with everybody.")
-    await page.click("button", "Move Critic up")
+    await page.click("button", "Move voice 2 up")
     await page.click("button", "Save")
     await page.find("heading", "panel")
     made = await home.call("GET", "/api/compositions/panel")
