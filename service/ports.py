@@ -126,6 +126,8 @@ class ToolSpec:
     approval: bool = False
     """Whether a person has to agree to every single call."""
     timeout: timedelta = timedelta(seconds=60)
+    data: bool = False
+    """Whether what it finds can become a key result: its data is kept under a name."""
 
 
 @dataclass(frozen=True, slots=True)

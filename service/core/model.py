@@ -19,6 +19,7 @@ DeliveryId = NewType("DeliveryId", str)
 OccurrenceId = NewType("OccurrenceId", str)
 QuestionId = NewType("QuestionId", str)
 AttachmentId = NewType("AttachmentId", str)
+ProjectId = NewType("ProjectId", str)
 
 Json = Mapping[str, Any]
 
@@ -178,6 +179,10 @@ class Ring:
     """The voices of a new session; without them it has one, bound by `binding`."""
     target: VoiceId | None = None
     """The voice that is to answer alone."""
+    schema: Json | None = None
+    """What a new session is to come to, as {field: type}; read by `core.disposition`."""
+    scan: str | None = None
+    """The template whose sessions a new session sees through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,7 @@ class RefusalReason(StrEnum):
     QUARANTINED = "quarantined"
     UNKNOWN = "unknown"
     FORBIDDEN = "forbidden"
+    NOT_READY = "not_ready"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -25,7 +26,8 @@ class StoredCall:
     ordinal: int
     state: ToolState
     result: str | None
-    data: Any = None
+    data: str | None = None
+    """JSON, as it was stored."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -192,8 +194,18 @@ def finish_calls(
                 tool_calls.c.iteration == iteration,
                 tool_calls.c.ordinal == ordinal,
             )
-            .values(state=state.value, result=clean(result.text), data=result.data, finished_at=at)
+            .values(
+                state=state.value,
+                result=clean(result.text),
+                data=encoded(result.data),
+                finished_at=at,
+            )
         )
+
+
+def encoded(data: Any) -> str | None:
+    """The data of a result as it is stored: the bytes that are shown and saved from then on."""
+    return None if data is None else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 def set_calls(

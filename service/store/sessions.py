@@ -17,6 +17,7 @@ from service.core.model import (
     Channel,
     Message,
     NewVoice,
+    ProjectId,
     QuestionId,
     Role,
     SessionId,
@@ -51,6 +52,11 @@ class NewSession:
     cast: Cast | None = None
     """Its voices, when it has more than the one of its binding."""
     task: str | None = None
+    project: ProjectId | None = None
+    investigated: bool = False
+    """Whether a row of investigations is stored with it."""
+    scan: str | None = None
+    """The template whose sessions it sees through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,11 @@ class Session:
     read_to: int = 0
     home: Address | None = None
     """The chat it lives in, or lived in before another session took its key."""
+    project: ProjectId | None = None
+    investigated: bool = False
+    """Whether it is to come to something: there is a row of investigations."""
+    scan: str | None = None
+    """The template whose sessions it sees through."""
 
 
 def home_text(home: Address) -> str:
@@ -146,6 +157,9 @@ def _session_row(one: NewSession, at: datetime, last_event: int) -> dict[str, ob
         "continuation": (one.cast.continuation if one.cast else Continuation.NONE).value,
         "composition": one.cast.composition if one.cast else None,
         "task": one.task,
+        "project_id": one.project,
+        "investigated": one.investigated,
+        "scan": one.scan,
         "last_event": last_event,
         # What a session begins with is a message and its turn.
         "last_message": 1 if last_event else 0,
@@ -520,4 +534,7 @@ def of_row(row: sa.Row[Any]) -> Session:
         last_message=row.last_message,
         read_to=row.read_to,
         home=home_address(row.home),
+        project=ProjectId(row.project_id) if row.project_id else None,
+        investigated=row.investigated,
+        scan=row.scan,
     )

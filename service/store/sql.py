@@ -53,6 +53,8 @@ def _from_text(value: str | None) -> datetime | None:
 
 
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+OrderedJson = sa.JSON(none_as_null=True)
+"""JSON whose keys stay in their order: what people wrote comes back as they wrote it."""
 
 
 class _Now(FunctionElement[datetime]):

@@ -17,7 +17,7 @@ from service.core.states import (
     ToolState,
     TurnState,
 )
-from service.store.sql import Instant, Json
+from service.store.sql import Instant, Json, OrderedJson
 
 metadata = sa.MetaData(
     naming_convention={
@@ -72,6 +72,12 @@ sessions = sa.Table(
     sa.Column("composition", sa.Text),
     # The task that made it.
     sa.Column("task", sa.Text),
+    # Null outside of projects; `investigated` says whether there is a row of investigations. A
+    # project goes after its sessions.
+    sa.Column("project_id", Id),
+    sa.Column("investigated", sa.Boolean, nullable=False, server_default=sa.false()),
+    # The template whose sessions it sees through, one after the other.
+    sa.Column("scan", sa.Text),
     # The voice that messages go to until another one is picked.
     sa.Column("target_id", Id),
     # The number of the newest message, and of the newest one that somebody has looked at.
@@ -124,6 +130,13 @@ sa.Index(
     sessions.c.id.desc(),
     postgresql_where=sa.text("task IS NOT NULL"),
     sqlite_where=sa.text("task IS NOT NULL"),
+)
+
+sa.Index(
+    "ix_sessions_project_id",
+    sessions.c.project_id,
+    postgresql_where=sa.text("project_id IS NOT NULL"),
+    sqlite_where=sa.text("project_id IS NOT NULL"),
 )
 
 # A trigger of the migrations refuses to change agent, provider, model or prompt of a voice.
@@ -293,8 +306,8 @@ tool_calls = sa.Table(
     sa.Column("arguments", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("result", sa.Text),
-    # The result as JSON, when the tool gave more than words.
-    sa.Column("data", Json),
+    # The result as JSON, when the tool gave more than words: the very bytes that key results show.
+    sa.Column("data", sa.Text),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
     sa.PrimaryKeyConstraint("reply_id", "iteration", "ordinal"),
@@ -392,6 +405,127 @@ compositions = sa.Table(
     sa.Column("definition", Json, nullable=False),
     sa.Column("archived", sa.Boolean, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
+)
+
+# Where investigations are kept together.
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("domain", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    # What every agent of the project is told first.
+    sa.Column("prompt", sa.Text, nullable=False),
+    # Those of the agents' tools that are used here; null is all of them.
+    sa.Column("tools", OrderedJson),
+    # Who answers in new sessions, unless they name somebody else.
+    sa.Column("agent", sa.Text),
+    sa.Column("owner", sa.Text, nullable=False),
+    # The person whose own it is, where the one-box start puts sessions.
+    sa.Column("private_to", sa.Text, unique=True),
+    sa.Column("template", sa.Text),
+    # The turn of the scan that made it.
+    sa.Column("scan_id", Id, unique=True),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("updated_at", Instant, nullable=False),
+)
+
+project_members = sa.Table(
+    "project_members",
+    metadata,
+    sa.Column("project_id", Id, sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("share", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("project_id", "name"),
+    sa.CheckConstraint("share IN ('editor', 'viewer')", name="share"),
+    sa.Index("ix_project_members_name", "name"),
+)
+
+# Blueprints of projects, each as the Markdown people read and write.
+templates = sa.Table(
+    "templates",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("made_by", sa.Text, nullable=False),
+    sa.Column("updated_at", Instant, nullable=False),
+)
+
+# What a session has that is to come to a determination, in a project or not.
+investigations = sa.Table(
+    "investigations",
+    metadata,
+    sa.Column(
+        "session_id",
+        Id,
+        sa.ForeignKey("sessions.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    # Its place in its project, counted from 0; null outside of projects.
+    sa.Column("position", sa.Integer),
+    # What it begins with; null when whatever is said first does.
+    sa.Column("request", sa.Text),
+    # {field: type}, in the order people gave; null when no determination is wanted.
+    sa.Column("schema", OrderedJson),
+    sa.Column("disposition", OrderedJson),
+    sa.Column("disposition_by", sa.Text),
+    sa.Column("disposition_at", Instant),
+    # Who agreed to it, since it was last set.
+    sa.Column("confirmed_by", sa.Text),
+    sa.Column("confirmed_at", Instant),
+    # Whether the schema has changed since it was set.
+    sa.Column("stale", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Iterations its owner allowed beyond its agent's limit.
+    sa.Column("iterations_added", sa.Integer, nullable=False, server_default="0"),
+    # The turn of the scan that it is part of.
+    sa.Column("scan_id", Id),
+    sa.Index("ix_investigations_scan_id", "scan_id"),
+)
+
+# No reference upstream: what was depended on may be gone, and then holds the session back.
+dependencies = sa.Table(
+    "dependencies",
+    metadata,
+    _session(),
+    sa.Column("upstream_id", Id, nullable=False),
+    # How it was called last.
+    sa.Column("upstream_title", sa.Text, nullable=False),
+    # The one field of its disposition that has to have one value; null waits for its completion.
+    sa.Column("field", sa.Text),
+    sa.Column("value", sa.Text),
+    sa.PrimaryKeyConstraint("session_id", "upstream_id"),
+    sa.CheckConstraint("(field IS NULL) = (value IS NULL)", name="condition"),
+    sa.Index("ix_dependencies_upstream_id", "upstream_id"),
+)
+
+# Tool results worth keeping: candidates until they have a title. Their data is the tool call's own.
+key_results = sa.Table(
+    "key_results",
+    metadata,
+    _session(),
+    # How the model calls it.
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("turn_id", Id, nullable=False),
+    sa.Column("reply_id", Id, nullable=False),
+    sa.Column("iteration", sa.Integer, nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("tool", sa.Text, nullable=False),
+    sa.Column("title", sa.Text),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("chart", OrderedJson),
+    sa.Column("display", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("promoted_at", Instant),
+    sa.Column("promoted_by", sa.Text),
+    sa.PrimaryKeyConstraint("session_id", "name"),
+    sa.ForeignKeyConstraint(
+        ["reply_id", "iteration", "ordinal"],
+        ["tool_calls.reply_id", "tool_calls.iteration", "tool_calls.ordinal"],
+        ondelete="CASCADE",
+    ),
+    sa.CheckConstraint("display IN ('chart', 'table', 'both')", name="display"),
+    sa.Index("ix_key_results_reply_id", "reply_id", "iteration", "ordinal"),
 )
 
 # People who sign in at the console.
