@@ -220,7 +220,8 @@ def upstreams(conn: sa.Connection, ids: Iterable[SessionId]) -> dict[SessionId, 
         .outerjoin(investigations, investigations.c.session_id == sessions.c.id)
         .where(sessions.c.id.in_(list(ids)))
     )
-    return {SessionId(row.id): _upstream(row._mapping) for row in conn.execute(query)}
+    rows = conn.execute(query).mappings()
+    return {SessionId(row["id"]): _upstream(row) for row in rows}
 
 
 def siblings(conn: sa.Connection, project: ProjectId) -> dict[SessionId, Upstream]:
