@@ -106,6 +106,20 @@ def demo() -> None:
     raise typer.Exit(_run(run(), fast=True))
 
 
+@app.command()
+def sample(
+    file: Annotated[Path, typer.Argument(help="The SQLite file to make.")],
+) -> None:
+    """Make a data set to investigate: the invoices of an invented company."""
+    from service.demo import ledger
+
+    try:
+        rows = ledger.write(file)
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="FILE") from error
+    _say(f'{file}: {rows} rows. Configure it: [data.ledger] url = "sqlite:///{file}"')
+
+
 @app.command("check-config")
 def check_config(config: Config = None) -> None:
     """Read the configuration and report every problem."""

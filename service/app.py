@@ -31,12 +31,14 @@ from handlers.webhook.receive import Webhooks
 from service import config, systemd
 from service.agents import schedule, send_message
 from service.agents.catalog import Catalog
+from service.agents.data import DataSources
 from service.agents.mcp import McpServers
 from service.agents.tools import Tool
 from service.config import Callback, Deliver, Settings
 from service.core.access import Policy
-from service.core.model import Address, Binding, Cast, Channel, SessionId, TurnId, VoiceId
+from service.core.model import Address, Begins, Binding, Cast, Channel, SessionId, TurnId, VoiceId
 from service.egress import Egress
+from service.engine import scanning
 from service.engine.allowed import Allowed
 from service.engine.compositions import Compositions
 from service.engine.controls import Controls
@@ -50,6 +52,7 @@ from service.engine.metrics import Metrics
 from service.engine.outbox import Outbox
 from service.engine.replays import Replays, Retry
 from service.engine.results import Results
+from service.engine.scanning import Scans
 from service.engine.scheduler import Scheduler
 from service.engine.tasks import Task
 from service.engine.tokens import TurnTokens
@@ -84,10 +87,12 @@ class App:
         self.database = Database(settings.database.url, pool_size=settings.database.pool_size)
         self.metrics = Metrics()
         self.mcp = McpServers(settings.mcp)
+        self.data = DataSources(settings.data)
         self.catalog = Catalog(
             settings.providers,
             settings.agents,
             mcp=self.mcp,
+            data=self.data,
             # They are made before what they use, and use it when they are called.
             extra={schedule.NAME: schedule.schedule_tools(lambda: self.scheduler)},
             own=self._sending(),
@@ -145,6 +150,7 @@ class App:
             policies=self._policies(),
             files=self._files(),
             attachment_bytes=limits.attachment_bytes,
+            scans=Scans(self.database, self.intake.accept, self._agents),
         )
         self.lanes = Workers(
             "lanes",
@@ -196,6 +202,7 @@ class App:
         await schema.migrate(self.database)
         await self.catalog.open()
         await self.mcp.open()
+        await self.data.open()
         await self.housekeeping.take_over()
         await self.scheduler.define()
         tokens = await TurnTokens.load(self.database)
@@ -232,6 +239,7 @@ class App:
         await self.egress.close()
         await self.catalog.close()
         await self.mcp.close()
+        await self.data.close()
         await self.database.close()
         log.info("service.stopped")
 
@@ -268,6 +276,7 @@ class App:
             limits,
             abilities_of(self.catalog, self._agents),
             compositions=self.compositions,
+            catalog=self.catalog,
             outside=self._outside(limits),
         )
         # Off this machine the figures are for operators only.
@@ -402,10 +411,15 @@ class App:
 
     def _task(self, name: str, settings: config.Task, addresses: tuple[Address, ...]) -> Task:
         binding, cast = self._answering(settings)
-        return compile_task(name, settings, binding, addresses, cast)
+        return compile_task(name, settings, binding, addresses, cast, begins_of(settings))
 
     def _answering(self, trigger: config.Webhook | config.Task) -> tuple[Binding, Cast | None]:
-        """Who answers a trigger: an agent, or the voices of a composition, the first one ahead."""
+        """Who answers a trigger: an agent, or the voices of a composition, the first one ahead.
+
+        Nobody answers for a scan, and the session of an investigation is bound already.
+        """
+        if trigger.template is not None or trigger.project is not None:
+            return scanning.BINDING, None
         if trigger.composition is None:
             return self._agents[trigger.agent or ""], None
         cast = self.compositions.configured(trigger.composition)
@@ -417,7 +431,9 @@ class App:
             addresses = self._addresses("webhook", name, webhook.deliver, webhook.callback)
             try:
                 binding, cast = self._answering(webhook)
-                hooks[name] = compile_hook(name, webhook, binding, addresses, cast)
+                hooks[name] = compile_hook(
+                    name, webhook, binding, addresses, cast, begins_of(webhook)
+                )
             except BadInput as error:
                 problems.append(f"webhooks.{name}.{error}")
         problems += self.catalog.problems()
@@ -478,6 +494,14 @@ class App:
         if uptime() - at < _STALE_SECONDS:
             return None
         return f"the {name} loop has not come round for {_STALE_SECONDS:g} s"
+
+
+def begins_of(trigger: config.Webhook | config.Task) -> Begins:
+    """What a trigger begins besides a conversation."""
+    named = None
+    if trigger.project is not None and trigger.investigation is not None:
+        named = (trigger.project, trigger.investigation)
+    return Begins(trigger.disposition, trigger.template, named, trigger.owner)
 
 
 def _callback(deliver: Deliver | None) -> Callback | None:

@@ -41,6 +41,11 @@ MOST_VOICES = 8
 LONGEST_CALLED_NAME = 40
 """Of a voice, or of a composition that is made while the service runs."""
 LONGEST_VOICE_PROMPT = 20_000
+MOST_DATA = 4_194_304
+"""Bytes that a data tool may find at once."""
+_SQLITE_FILE = "sqlite:///"
+# So that no tool of a database has a name that is too long for a provider.
+_LONGEST_DATA_NAME = 57
 
 
 class Secret:
@@ -297,6 +302,7 @@ class Mcp(_Section):
     idempotent: NameSet = frozenset()
     approval: NameSet = frozenset()
     inside: NameSet = frozenset()
+    data: NameSet = frozenset()
     timeout: Timeout = timedelta(seconds=60)
 
     @model_validator(mode="after")
@@ -308,6 +314,42 @@ class Mcp(_Section):
         if self.env and not self.command:
             raise _problem("env: only a server with a command has one")
         return self
+
+
+class Data(_Section):
+    """A database that agents may read with SQL."""
+
+    url: Annotated[str, Field(repr=False)]
+    timeout: Timeout = timedelta(seconds=15)
+    rows: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    bytes: Annotated[int, Field(ge=1024, le=MOST_DATA)] = 1_048_576
+    schemas: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("public",)
+    description: Annotated[str, Field(max_length=1000)] = ""
+
+    @property
+    def file(self) -> Path | None:
+        """The file of SQLite; None when it is PostgreSQL."""
+        if not self.url.startswith(_SQLITE_FILE):
+            return None
+        return Path(self.url.removeprefix(_SQLITE_FILE).partition("?")[0])
+
+    @model_validator(mode="after")
+    def _known(self) -> Data:
+        file = self.url.removeprefix(_SQLITE_FILE).partition("?")[0]
+        # The URL is not repeated: there may be a password in it.
+        if file in ("", ":memory:") or not _is_database(self.url):
+            raise _problem('url: write "sqlite:///file.db" or "postgresql://user@host/name"')
+        return self
+
+
+def _is_database(url: str) -> bool:
+    if url.startswith(_SQLITE_FILE):
+        return True
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("postgresql", "postgres") and parts.port != 0
+    except ValueError:
+        return False
 
 
 class Telegram(_Section):
@@ -408,17 +450,48 @@ class _Trigger(_Section):
 
     agent: str | None = None
     composition: str | None = None
+    template: str | None = None
+    project: str | None = None
+    investigation: str | None = None
+    disposition: dict[str, str] | None = None
+    owner: str | None = None
     permit: NameSet = frozenset()
     approve: NameSet = frozenset()
     ask: Literal["never", "wait"] = "never"
 
     @model_validator(mode="after")
     def _answered(self) -> Self:
-        if self.agent is None and self.composition is None:
-            raise _problem("agent: give an agent, or a composition of several")
-        if self.agent is not None and self.composition is not None:
-            raise _problem("composition: give either an agent or a composition, not both")
+        given = [one for one in _ANSWERING if getattr(self, one) is not None]
+        if not given:
+            raise _problem(
+                "agent: give an agent, a composition of several, a template to be run, "
+                "or a project with the title of an investigation"
+            )
+        if len(given) > 1:
+            raise _problem(f"{given[1]}: give either {given[0]} or {given[1]}, not both")
+        if (self.project is None) != (self.investigation is None):
+            raise _problem("investigation: a project needs the title of one of its sessions")
+        if self.disposition is not None:
+            _check_disposition(self.disposition, answered=given[0])
+        if self.owner is not None and self.template is None:
+            raise _problem("owner: only a template needs one: whoever the projects belong to")
         return self
+
+
+_ANSWERING = ("agent", "composition", "template", "project")
+
+
+def _check_disposition(schema: Mapping[str, str], *, answered: str) -> None:
+    from service.core.disposition import Schema
+    from service.errors import BadInput
+
+    if answered not in ("agent", "composition"):
+        raise _problem("disposition: only new sessions of an agent or composition get one")
+    try:
+        Schema.parse(schema)
+    except BadInput as error:
+        told = str(error).replace("schema.", "").replace("schema: ", "")
+        raise _problem(f"disposition: {told}") from error
 
 
 class Webhook(_Trigger):
@@ -551,6 +624,7 @@ class Settings(_Section):
     providers: dict[str, Provider] = Field(default_factory=_default_providers)
     agents: dict[str, Agent] = Field(default_factory=_default_agents)
     mcp: dict[str, Mcp] = Field(default_factory=dict)
+    data: dict[str, Data] = Field(default_factory=dict)
     telegram: Telegram | None = None
     webhooks: dict[str, Webhook] = Field(default_factory=dict)
     tasks: dict[str, Task] = Field(default_factory=dict)
@@ -559,8 +633,8 @@ class Settings(_Section):
     def secrets(self) -> Iterator[str]:
         """Every secret value, for the log to hide."""
         yield from (secret.reveal() for secret in _secrets_in(self))
-        if password := urlsplit(self.database.url).password:
-            yield from {password, unquote(password)}
+        for url in (self.database.url, *(one.url for one in self.data.values())):
+            yield from _passwords_in(url)
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -637,7 +711,7 @@ class _References:
         """The same document with secrets in it."""
         if isinstance(value, dict):
             return {key: self.resolved(inner, (*path, key)) for key, inner in value.items()}
-        if path == _DATABASE_URL:
+        if path == _DATABASE_URL or _is_data_url(path):
             url = self._found(value, path)
             return value if url is None else url.reveal()
         if not _is_secret(path):
@@ -679,11 +753,22 @@ class _References:
         return Secret("")
 
 
+def _is_data_url(path: tuple[str, ...]) -> bool:
+    return len(path) == 3 and path[0] == "data" and path[2] == "url"
+
+
 def _is_secret(path: tuple[str, ...]) -> bool:
     if not path:
         return False
     of_mcp = len(path) == 4 and path[0] == "mcp" and path[2] in ("env", "headers")
     return of_mcp or path[-1] in _SECRET_KEYS
+
+
+def _passwords_in(url: str) -> Iterator[str]:
+    parts = urlsplit(url)
+    fields = (field.partition("=") for field in parts.query.split("&"))
+    given = [parts.password or "", *(value for name, _, value in fields if name == "password")]
+    yield from {form for one in given for form in (one, unquote(one)) if form}
 
 
 def _secrets_in(value: object) -> Iterator[Secret]:
@@ -776,11 +861,14 @@ def _across(document: Mapping[str, Any]) -> list[str]:
             "server.tokens: host is not a loopback address, so the API needs a token; "
             'set tokens = ["env:NAME"]'
         )
-    if _has_password(database.get("url")):
-        problems.append(
-            'database.url: must not hold a password; write url = "env:NAME" for the whole URL, '
-            "or leave the password to PGPASSWORD or ~/.pgpass"
-        )
+    urls = {"database.url": database.get("url")}
+    urls |= {f"data.{name}.url": one.get("url") for name, one in _tables(document, "data")}
+    problems += [
+        f'{path}: must not hold a password; write url = "env:NAME" for the whole URL, '
+        "or leave the password to PGPASSWORD or ~/.pgpass"
+        for path, url in urls.items()
+        if _has_password(url)
+    ]
     agents = document.get("agents", {"assistant": None})
     compositions = document.get("compositions", {})
     for section in ("webhooks", "tasks"):
@@ -793,7 +881,7 @@ def _across(document: Mapping[str, Any]) -> list[str]:
     for name, agent in _tables(document, "agents"):
         for to in _table(agent, "send_to"):
             problems += _bot_known(document, f"agents.{name}.send_to.{to}.telegram")
-    problems += _mcp_known(document)
+    problems += _servers_known(document, "mcp") + _servers_known(document, "data")
     providers = document.get("providers", {"offline": None})
     for name, composition in _tables(document, "compositions"):
         problems += _voices_known(f"compositions.{name}.", composition, agents, providers)
@@ -812,9 +900,13 @@ def _names(document: Mapping[str, Any]) -> list[str]:
     return [
         f"{section}: the name {name!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with "
         "a letter or digit"
-        for section in ("providers", "agents", "mcp", "webhooks", "tasks", "compositions")
+        for section in ("providers", "agents", "mcp", "data", "webhooks", "tasks", "compositions")
         for name in _table(document, section)
         if not _NAME.fullmatch(name)
+    ] + [
+        f"data: the name {name!r} must be at most {_LONGEST_DATA_NAME} characters long"
+        for name in _table(document, "data")
+        if len(name) > _LONGEST_DATA_NAME
     ]
 
 
@@ -835,14 +927,15 @@ def _bot_known(document: Mapping[str, Any], path: str) -> list[str]:
     return [f"{path}: there is no [telegram] section; add one with token and agent"]
 
 
-def _mcp_known(document: Mapping[str, Any]) -> list[str]:
-    servers = document.get("mcp", {})
+def _servers_known(document: Mapping[str, Any], section: str) -> list[str]:
+    """Tools of agents such as "mcp:NAME" that name no table of that section."""
+    servers, prefix = document.get(section, {}), f"{section}:"
     return [
         problem
         for name, agent in _tables(document, "agents")
         for tool in agent.get("tools", ())
-        if isinstance(tool, str) and tool.startswith("mcp:")
-        for problem in _known(f"agents.{name}.tools", tool.removeprefix("mcp:"), servers)
+        if isinstance(tool, str) and tool.startswith(prefix)
+        for problem in _known(f"agents.{name}.tools", tool.removeprefix(prefix), servers)
     ]
 
 

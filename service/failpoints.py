@@ -1,4 +1,7 @@
-"""Named points at which a test may have this process killed; else they cost a comparison."""
+"""What tests may do to this process: have it killed at a named point, or its leases end sooner.
+
+Without them a point costs a comparison.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ import signal
 _ARMED = os.environ.get("RINGBACK_KILL_AT", "")
 _name, _, _times = _ARMED.partition("*")
 _left = int(_times or 1)
+
+LEASE_SECONDS = float(os.environ.get("RINGBACK_LEASE_SECONDS", "30"))
+"""How long a lease lasts; a test that waits for its end has all processes agree on less."""
 
 
 def reach(point: str) -> None:

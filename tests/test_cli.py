@@ -313,6 +313,7 @@ def test_a_person_is_removed(folder: Folder) -> None:
         ("ann", b"", "the password needs 8 to 1024 characters"),
         ("Ann", b"correct horse\n", "NAME: 'Ann' cannot be used"),
         ("a b", b"correct horse\n", "NAME: 'a b' cannot be used"),
+        ("operator", b"correct horse\n", "NAME: 'operator' cannot be used"),
     ],
 )
 def test_a_person_that_cannot_be_added(

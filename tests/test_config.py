@@ -20,6 +20,7 @@ from service.config import (
     AgentLimits,
     Auth,
     Composition,
+    Data,
     DatabaseSettings,
     LimitsSettings,
     Log,
@@ -60,6 +61,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "agents": Agent,
     "agents.limits": AgentLimits,
     "mcp": Mcp,
+    "data": Data,
     "telegram": Telegram,
     "webhooks": Webhook,
     "tasks": Task,
@@ -261,16 +263,36 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         ),
         (
             '[webhooks.w]\nauth = "none"',
-            "webhooks.w.agent: give an agent, or a composition of several",
+            "webhooks.w.agent: give an agent, a composition of several, a template to be",
         ),
         (
             '[tasks.t]\ncron = "0 * * * *"\nprompt = "p"',
-            "tasks.t.agent: give an agent, or a composition of several",
+            "tasks.t.agent: give an agent, a composition of several, a template to be",
         ),
         (
             '[webhooks.w]\nagent = "assistant"\ncomposition = "c"\nauth = "none"\n'
             '[compositions.c]\nvoices = [{ agent = "assistant" }]',
-            "webhooks.w.composition: give either an agent or a composition",
+            "webhooks.w.composition: give either agent or composition, not both",
+        ),
+        (
+            '[webhooks.w]\nagent = "assistant"\ntemplate = "t"\nauth = "none"',
+            "webhooks.w.template: give either agent or template, not both",
+        ),
+        (
+            '[webhooks.w]\nproject = "p"\nauth = "none"',
+            "webhooks.w.investigation: a project needs the title of one of its sessions",
+        ),
+        (
+            '[webhooks.w]\nagent = "assistant"\nauth = "none"\nowner = "ada"',
+            "webhooks.w.owner: only a template needs one",
+        ),
+        (
+            '[webhooks.w]\ntemplate = "t"\nauth = "none"\ndisposition = { verdict = "A|B" }',
+            "webhooks.w.disposition: only new sessions of an agent or composition get one",
+        ),
+        (
+            '[webhooks.w]\nagent = "assistant"\nauth = "none"\ndisposition = { verdict = "A" }',
+            "webhooks.w.disposition: verdict: write A|B|C for one of several values",
         ),
         (
             '[tasks.t]\ncron = "0 * * * *"\nprompt = "p"\ncomposition = "nobody"',
@@ -302,6 +324,15 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         (
             '[compositions.c]\nvoices = [{ agent = "assistant", name = "a@b" }]',
             "compositions.c.voices.0.name: write a name on one line",
+        ),
+        ('[data.d]\nurl = "mysql://host/name"', "data.d.url: write"),
+        ('[data.d]\nurl = "sqlite:///:memory:"', "data.d.url: write"),
+        ('[data.d]\nurl = "sqlite:///d.db"\nbytes = 5000000', "data.d.bytes: must be"),
+        ('[data.d]\nurl = "sqlite:///d.db"\nschemas = []', "data.d.schemas:"),
+        (f'[data.{"d" * 58}]\nurl = "sqlite:///d.db"', f"data: the name '{'d' * 58}' must be at"),
+        (
+            '[agents.assistant]\nprovider = "offline"\nmodel = "echo"\ntools = ["data:d"]',
+            "agents.assistant.tools: there is no 'd'",
         ),
         ("server = 1", "server: write a table"),
         ("[server]\nport = 70000", "server.port:"),
@@ -418,6 +449,23 @@ def test_the_password_of_the_database_is_a_secret_too(tmp_path: Path) -> None:
     assert [one.partition(";")[0] for one in written] == ["database.url: must not hold a password"]
     assert settings.database.url == url
     assert set(settings.secrets()) == {"hunter%402", "hunter@2"}
+    assert "hunter" not in repr(settings) + "".join(written)
+
+
+def test_the_password_of_data_is_a_secret_too(tmp_path: Path) -> None:
+    """As it is with our own database, also when it stands among the parameters."""
+    url = "postgresql://reader@db.example/sales?password=hunter%402"
+    path = tmp_path / "ringback.toml"
+
+    written = problems_of(tmp_path, f'[data.sales]\nurl = "{url}"')
+    path.write_text('[data.sales]\nurl = "env:SALES"\n', "utf-8")
+    settings = load(path, {"SALES": url})
+
+    assert [one.partition(";")[0] for one in written] == [
+        "data.sales.url: must not hold a password"
+    ]
+    assert settings.data["sales"].url == url
+    assert set(settings.secrets()) == {"hunter@2", "hunter%402"}
     assert "hunter" not in repr(settings) + "".join(written)
 
 

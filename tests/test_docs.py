@@ -26,6 +26,7 @@ from service.demo import notepad
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("systemd/*.md")])
 AGENTS = ROOT / "docs/agents.md"
+INVESTIGATIONS = ROOT / "docs/investigations.md"
 RUNBOOK = ROOT / "docs/runbook.md"
 # Origins of turns whose trigger is in the configuration, and may have a policy of its own.
 WITH_POLICY = (Origin.SCHEDULE, Origin.EVENT)
@@ -33,6 +34,7 @@ WITH_POLICY = (Origin.SCHEDULE, Origin.EVENT)
 CLASSES = ((False, False), (True, False), (False, True), (True, True))
 VERDICTS = {"allowed": "allowed", "asked": "ask", "denied": "denied"}
 SECRETS = {
+    "AUDIT_SECRET": "audit-0123456789abcdef0123456789",
     "OPENROUTER_API_KEY": "sk-or-1234567890",
     "TELEGRAM_BOT_TOKEN": "123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
 }
@@ -91,7 +93,9 @@ def test_the_readme_names_every_command_of_the_bot() -> None:
     assert set(re.findall(r"`/([a-z]+)`", about)) == set(MENU)
 
 
-@pytest.mark.parametrize("document", [ROOT / "README.md", AGENTS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", [ROOT / "README.md", AGENTS, INVESTIGATIONS], ids=lambda path: path.name
+)
 def test_the_configurations_that_documents_show_work(document: Path, tmp_path: Path) -> None:
     """Whoever copies one has nothing to mend."""
     file = tmp_path / "ringback.toml"

@@ -13,11 +13,15 @@ from aiohttp import web
 from handlers.console import openapi
 from handlers.console.calls import MOST, Context, Handler, Routes, bad, is_id, text_of
 from handlers.console.compositions import Composing
-from handlers.console.gate import Gate
+from handlers.console.gate import VISITOR, Gate
+from handlers.console.investigations import Investigating
 from handlers.console.lists import Lists
 from handlers.console.memory import Remembered
 from handlers.console.outside import Outside
+from handlers.console.projects import Projecting
 from handlers.console.replay import Replaying
+from handlers.console.results import Resulting
+from handlers.console.rights import Rights
 from handlers.console.rings import Abilities
 from handlers.console.shapes import (
     agent_json,
@@ -32,9 +36,17 @@ from handlers.console.shapes import (
 from handlers.console.signin import SigningIn
 from handlers.console.socket import Sockets
 from handlers.console.steer import Steering
+from handlers.console.templates import Templating
 from handlers.console.triggers import Triggers
 from handlers.console.voices import Voicing
-from handlers.http import BodyLimits, HttpProblem, cursor, query_number, stream_events
+from handlers.http import (
+    BodyLimits,
+    HttpProblem,
+    cursor,
+    idempotency_key,
+    query_number,
+    stream_events,
+)
 from handlers.turns import (
     LONGEST_WAIT,
     Telling,
@@ -44,14 +56,18 @@ from handlers.turns import (
     pruned,
     refused,
 )
-from service.core.model import Binding, Refusal, SessionId, TurnId
+from service.core.model import Binding, Refusal, RefusalReason, SessionId, TurnId
 from service.engine.compositions import Compositions
 from service.engine.controls import Controls
 from service.engine.feed import Feed
 from service.engine.intake import Intake
+from service.engine.investigating import Investigations
+from service.engine.projects import Projects
 from service.engine.results import Result, Results
 from service.engine.scheduler import Scheduler
 from service.engine.tasks import LONGEST_PROMPT, NewTask, TaskView
+from service.engine.templates import Templates
+from service.ports import Agents
 from service.store import lists, occurrences, sessions
 from service.store.database import Database
 from service.store.sessions import Session
@@ -78,6 +94,8 @@ class Api:
     abilities: Mapping[str, Abilities] = field(default_factory=dict)
     """What agents take besides words, by name."""
     compositions: Compositions = field(kw_only=True)
+    catalog: Agents = field(kw_only=True)
+    """What agents can do, by the voices that have it."""
     outside: Outside = field(kw_only=True)
 
     @property
@@ -99,20 +117,35 @@ class Api:
         )
 
     @cached_property
+    def rights(self) -> Rights:
+        """Who may see and change what is in projects."""
+        return Rights(self.database)
+
+    @cached_property
+    def projects(self) -> Projects:
+        """The projects, in which sessions investigate."""
+        return Projects(self.database, self.controls, self.agents)
+
+    @cached_property
     def sockets(self) -> Sockets:
         """The WebSockets that are open; whoever serves the routes closes them."""
-        return Sockets(self.context, self.gate, self.feed, self.steering, self._listed)
+        return Sockets(self.context, self.gate, self.rights, self.feed, self.steering, self._listed)
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to serve."""
         remembered = Remembered(self.context, self.controls)
         signing_in = SigningIn(self.gate, self.limits)
+        investigations = Investigations(self.database, self.feed, self.catalog)
         table: Routes = [
             *self.steering.routes(),
             *remembered.routes(),
             *signing_in.routes(),
             ("GET", "/api/openapi.json", openapi.show),
             *Composing(self.context, self.compositions).routes(),
+            *Projecting(self.context, self.projects, self.steering, self.catalog).routes(),
+            *Investigating(self.context, investigations, self.steering, self.catalog).routes(),
+            *Resulting(self.context, investigations).routes(),
+            *Templating(self.context, Templates(self.database, self.agents), self.feed).routes(),
             *Triggers(self.context, self.outside).routes(),
             *Replaying(self.context, self.outside.replays).routes(),
             *self.steering.voicing.routes(),
@@ -144,12 +177,14 @@ class Api:
         return await self.sockets.serve(request, visitor)
 
     async def _listed(self, changed: Sequence[SessionId]) -> list[dict[str, Any]]:
-        found = [await self.database.read(lists.get, one) for one in changed]
-        return [listed_json(one) for one in found if one is not None]
+        found = await self.database.read(lists.get_many, changed)
+        return [listed_json(one) for one in found]
 
     async def _authorised(self, handler: Handler, request: web.Request) -> web.StreamResponse:
         visitor = await self.gate.admit(request)
-        async with self.gate.held(request, visitor):
+        project = await self.rights.check(request, visitor)
+        membership = partial(self.rights.watched, project, visitor)
+        async with self.gate.held(request, visitor, membership):
             return await handler(request)
 
     # -- sessions ----------------------------------------------------------------------------
@@ -209,7 +244,11 @@ class Api:
         return web.json_response({"tasks": [task_json(one) for one in found]})
 
     async def make_task(self, request: web.Request) -> web.Response:
-        """Make a task: 201. With `session` it rings into that one and answers in its chat."""
+        """Make a task: 201. With `session` it rings into that one and answers in its chat.
+
+        The same `Idempotency-Key` makes no second one, and takes no other task.
+        """
+        key = idempotency_key(request)
         body = await self.context.object(request)
         session = body.get("session")
         if session is not None and not (isinstance(session, str) and is_id(session)):
@@ -217,6 +256,8 @@ class Api:
         once = body.get("once", False)
         if not isinstance(once, bool):
             raise bad("once: true or false is needed")
+        if session is not None:
+            await self.rights.require(request[VISITOR], "session", session, write=True)
         new = NewTask(
             cron=text_of(body, "cron", most=_LONGEST_WORD),
             timezone=text_of({"timezone": "UTC", **body}, "timezone", most=_LONGEST_WORD),
@@ -226,10 +267,15 @@ class Api:
             agent=text_of(body, "agent", most=_LONGEST_WORD) if "agent" in body else None,
             made_in=SessionId(session) if session is not None else None,
             once=once,
+            # Calls of agents have keys, too.
+            key=f"api:{key}" if key is not None else None,
         )
         made = await self.scheduler.add(new)
         if isinstance(made, Refusal):
             return refused(made)
+        if not made.task.is_of(new):
+            detail = "this key was used for another task before"
+            return refused(Refusal(RefusalReason.KEY_REUSED, detail))
         where = {"Location": f"/api/tasks/{made.task.name}"}
         return web.json_response(task_json(made), status=201, headers=where)
 

@@ -6,16 +6,18 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from handlers.http import BodyLimits, HttpProblem, parse_json, read_body
 from service.core.model import SessionId
+from service.errors import BadInput
 from service.store import sessions
 from service.store.database import Database
 from service.store.sessions import Session
 
+T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Routes = list[tuple[str, str, Handler]]
 """Method, path and handler; whoever serves them asks for an operator's token first."""
@@ -65,6 +67,14 @@ def bad(detail: str) -> HttpProblem:
 def unfit(detail: str) -> HttpProblem:
     """Something is of the right kind and still not taken."""
     return HttpProblem(422, "Unprocessable content", detail)
+
+
+async def checked(change: Awaitable[T]) -> T:
+    """What comes of a change. Raises HttpProblem 422 with every reason why it is not taken."""
+    try:
+        return await change
+    except BadInput as error:
+        raise unfit(str(error)) from error
 
 
 def missing(what: str) -> HttpProblem:

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from handlers.console.calls import Context, Routes, instant, missing
+from handlers.console.gate import VISITOR
 from handlers.turns import refused
 from service.core.model import Refusal
 from service.engine.compositions import Compositions, CompositionView
@@ -39,7 +40,8 @@ class Composing:
 
     async def make(self, request: web.Request) -> web.Response:
         """Make one: 201. Every problem of it is told at once."""
-        made = await self.compositions.make(await self.context.object(request))
+        body = await self.context.object(request)
+        made = await self.compositions.make(body, by=request[VISITOR].name)
         if isinstance(made, Refusal):
             return refused(made)
         return web.json_response(composition_json(made), status=201)
@@ -54,14 +56,16 @@ class Composing:
     async def change(self, request: web.Request) -> web.Response:
         """Replace a made one, rename it with `name`, put it away with `archived`."""
         name = request.match_info["composition"]
-        changed = await self.compositions.change(name, await self.context.object(request))
+        body = await self.context.object(request)
+        changed = await self.compositions.change(name, body, by=request[VISITOR].name)
         if isinstance(changed, Refusal):
             return refused(changed)
         return web.json_response(composition_json(changed))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Remove a made one; sessions that were begun with it stay as they are."""
-        refusal = await self.compositions.remove(request.match_info["composition"])
+        name = request.match_info["composition"]
+        refusal = await self.compositions.remove(name, by=request[VISITOR].name)
         return web.Response(status=204) if refusal is None else refused(refusal)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, auto
@@ -22,7 +22,7 @@ from service.store.database import Database
 from service.store.users import Holder, SignIn
 
 _LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?")
-_SAFE = frozenset({"GET", "HEAD"})
+SAFE = frozenset({"GET", "HEAD"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NOBODY = "send an operator's token: Authorization: Bearer …; make one: ringback token create NAME"
 _OVER = "the sign-in is over; sign in again"
@@ -89,7 +89,7 @@ def require_own_page(request: web.Request, place: Place, *, socket: bool = False
 def _is_foreign(request: web.Request, own: Collection[str], *, socket: bool) -> bool:
     origins = request.headers.getall("Origin", ())
     sites = request.headers.getall("Sec-Fetch-Site", ())
-    reads = request.method in _SAFE and not socket
+    reads = request.method in SAFE and not socket
     if len(origins) > 1 or len(sites) > 1:
         return True
     if sites and sites[0] != "same-origin" and not (reads and sites[0] == "none"):
@@ -97,6 +97,10 @@ def _is_foreign(request: web.Request, own: Collection[str], *, socket: bool) -> 
     if origins:
         return origins[0] not in own
     return not reads and (socket or not sites)
+
+
+Over = Callable[[Callable[[], object]], AbstractContextManager[object]]
+"""Calls what it is given should something cease to hold inside of its block."""
 
 
 # -- whoever asks ---------------------------------------------------------------------------------
@@ -208,12 +212,20 @@ class Gate:
         return visitor
 
     @asynccontextmanager
-    async def held(self, request: web.Request, visitor: Visitor) -> AsyncGenerator[None]:
-        """Cut the connection should what the visitor showed cease to hold inside of the block."""
+    async def held(
+        self, request: web.Request, visitor: Visitor, *others: Over
+    ) -> AsyncGenerator[None]:
+        """Cut the connection should what the visitor showed cease to hold inside of the block.
+
+        Or anything else that `others` watch over.
+        """
         limit = asyncio.timeout(None)
+        watches: tuple[Over, ...] = (partial(self.watched, visitor), *others)
         try:
             async with limit:
-                with self.watched(visitor, partial(_expire, limit)):
+                with ExitStack() as watched:
+                    for over in watches:
+                        watched.enter_context(over(partial(_expire, limit)))
                     yield
         except TimeoutError:
             if not limit.expired():

@@ -28,16 +28,18 @@ from handlers.console.calls import (
 )
 from handlers.console.export import Export, Format
 from handlers.console.gate import VISITOR
+from handlers.console.rights import reader_of
 from handlers.console.shapes import hit_json, listed_json, whole_session_json
 from handlers.console.voices import Voicing
 from handlers.http import HttpProblem, query_number
-from service.core.model import SessionId, Usage
+from service.core.dependency import UNTITLED
+from service.core.model import ProjectId, SessionId, Usage
 from service.core.text import clean
 from service.engine.controls import Command, Controls
 from service.engine.keeping import NotKept
 from service.engine.voicing import SetUp
 from service.errors import BadInput
-from service.store import lists, questions, search, turns
+from service.store import investigations, lists, questions, search, turns
 from service.store.lists import Place, View
 
 _LONGEST_TITLE = 200
@@ -86,7 +88,13 @@ class Lists:
             raise bad(f"q: at most {_LONGEST_SEARCHED} characters")
         after = _place(request.query.get("cursor"))
         found = await self.context.database.read(
-            lists.page, view, limit=limit, title=title or None, after=after
+            lists.page,
+            view,
+            limit=limit,
+            title=title or None,
+            after=after,
+            reader=reader_of(request[VISITOR]),
+            project=_project(request),
         )
         following = _cursor(lists.place_of(found[-1])) if found and len(found) == limit else None
         shown = [listed_json(one) for one in found]
@@ -99,7 +107,9 @@ class Lists:
             raise bad(f"q takes {_LEAST_SEARCHED} to {_LONGEST_SEARCHED} characters")
         limit = query_number(request, "limit", default=20, most=_MOST_HITS)
         words = search.words_of(query)
-        found = await self.context.database.read(search.find, words, limit=limit)
+        found = await self.context.database.read(
+            search.find, words, limit=limit, reader=reader_of(request[VISITOR])
+        )
         return web.json_response({"hits": [hit_json(one) for one in found]})
 
     async def one(self, request: web.Request) -> web.Response:
@@ -149,9 +159,24 @@ class Lists:
         return await self._shown(session.id)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Delete a session for good: 204."""
-        _check(await self.controls.delete(session_id(request), by=_who(request)))
+        """Delete a session for good: 204; one that others depend on with ?dependants=keep."""
+        session = session_id(request)
+        given = request.query.get("dependants")
+        if given not in (None, "keep"):
+            raise bad("dependants takes keep, or nothing for a session that no other depends on")
+        refused = await self.controls.delete(
+            session, by=_who(request), dependants=given is not None
+        )
+        if refused is NotKept.NEEDED:
+            raise await self._needed(session)
+        _check(refused)
         return web.Response(status=204)
+
+    async def _needed(self, session: SessionId) -> HttpProblem:
+        found = await self.context.database.read(investigations.dependants_of, session)
+        names = ", ".join(f"“{title or UNTITLED}”" for _, title in found)
+        detail = f"{names} would be held back; delete it all the same with ?dependants=keep"
+        return HttpProblem(409, "Conflict", detail)
 
     async def archive(self, request: web.Request) -> web.Response:
         """Put a session away, to be read only."""
@@ -243,6 +268,14 @@ def _choice(request: web.Request, name: str, kinds: type[_Kind], default: _Kind)
     if given not in [kind.value for kind in kinds]:
         raise bad(f"{name} takes one of {', '.join(kinds)}")
     return kinds(given)
+
+
+def _project(request: web.Request) -> ProjectId | None:
+    """The project whose sessions are wanted; one that nobody sees has none to see."""
+    given = request.query.get("project")
+    if given is not None and not is_id(given):
+        raise bad("project takes the id of a project")
+    return None if given is None else ProjectId(given)
 
 
 def _cursor(place: Place) -> str:

@@ -21,10 +21,10 @@ from handlers.console.calls import (
     unfit,
     writable,
 )
+from handlers.console.gate import VISITOR
 from handlers.console.shapes import entry_json, memory_json, spent_json
 from handlers.forms import as_download
 from handlers.http import query_number
-from service.core.access import OPERATOR
 from service.core.model import AttachmentId, SessionId
 from service.engine.controls import Command, Controls
 from service.engine.memory import Memory
@@ -81,7 +81,7 @@ class Remembered:
         """Let what the model is told begin anew; everything that was said is kept."""
         session = writable(await self.context.session(request))
         async with self.controls.steps() as command:
-            await command.clear(session.id, by=OPERATOR)
+            await command.clear(session.id, by=request[VISITOR].name)
         return web.Response(status=204)
 
     # -- of the service ----------------------------------------------------------------------

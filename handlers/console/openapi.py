@@ -32,6 +32,7 @@ from handlers.console.schemas import (
     told,
 )
 from service.core.access import least_role
+from service.core.findings import Display
 from service.core.model import Busy, Channel
 from service.core.rounds import Continuation, Mode
 from service.core.states import DeliveryState, InboxState
@@ -40,7 +41,7 @@ from service.store.lists import View
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
 _PARAMETER = re.compile(r"\{(\w+)\}")
-_IDS = frozenset({"session", "turn", "voice", "attachment", "delivery"})
+_IDS = frozenset({"session", "turn", "voice", "attachment", "delivery", "project"})
 _SOCKET = """\
 JSON in text frames. The client says {"do": …}: follow {session, after?}, unfollow {session},
 send {session, text, target?, busy?, knobs?, key?}, stop {session, voice?},
@@ -77,6 +78,9 @@ _PAGE: Mapping[str, Schema] = {
     "cursor": {**TEXT, "description": 'What "next" of the page before said.'},
 }
 _AFTER: Mapping[str, Schema] = {"after": {**COUNT, "default": 0}}
+_BEFORE: Mapping[str, Schema] = {
+    "before": {**COUNT, "minimum": 1, "description": "A number: the last ones before it."}
+}
 _WAIT: Mapping[str, Schema] = {
     "wait": {**COUNT, "maximum": 60, "default": 0, "description": "Seconds to wait for the end."}
 }
@@ -87,6 +91,9 @@ _SET_UP: Mapping[str, Schema] = {
     "busy": kinds(Busy),
 }
 _ONE = "/api/sessions/{session}"
+_PROJECT = "/api/projects/{project}"
+_TEMPLATE = "/api/templates/{template}"
+_FILE = "The body may also be the file itself, as text/markdown."
 
 
 def _rings(path: str, summary: str, body: Schema | None) -> Call:
@@ -115,7 +122,7 @@ CALLS: Sequence[Call] = (
         "/api/sessions",
         "Sessions of a list, page by page.",
         page("sessions", "ListedSession"),
-        query={"view": kinds(View), "q": {**TEXT, "maxLength": 200}, **_PAGE},
+        query={"view": kinds(View), "q": {**TEXT, "maxLength": 200}, "project": ID, **_PAGE},
     ),
     Call(
         "POST",
@@ -130,6 +137,7 @@ CALLS: Sequence[Call] = (
             model=TEXT,
             composition=TEXT,
             voices=many(the("NewVoice")),
+            schema=maybe(OBJECT),
             **_SET_UP,
         ),
         status=201,
@@ -143,7 +151,13 @@ CALLS: Sequence[Call] = (
         the("ListedSession"),
         taken((), title=TEXT, target=maybe(ID), **_SET_UP),
     ),
-    Call("DELETE", _ONE, "Delete a session for good.", status=204),
+    Call(
+        "DELETE",
+        _ONE,
+        "Delete a session for good; one that others depend on with dependants=keep.",
+        query={"dependants": {"type": "string", "enum": ["keep"]}},
+        status=204,
+    ),
     _keeps("archive", "Put a session away, to be read only."),
     _keeps("restore", "Bring a session back from the archive."),
     _keeps("pin", "Keep a session on top of its list, and out of the archive."),
@@ -170,9 +184,9 @@ CALLS: Sequence[Call] = (
     Call(
         "GET",
         f"{_ONE}/messages",
-        "Messages after a number, oldest first.",
+        "Messages after a number, or the last ones before one; oldest first.",
         told(messages=many(the("Message"))),
-        query={**_AFTER, "limit": {**COUNT, "maximum": 200, "default": 100}},
+        query={**_AFTER, **_BEFORE, "limit": {**COUNT, "maximum": 200, "default": 100}},
     ),
     _rings(
         f"{_ONE}/messages",
@@ -249,6 +263,87 @@ CALLS: Sequence[Call] = (
         told(voices=many(the("Voice"))),
         taken((), active=YES_OR_NO, rounds=COUNT),
     ),
+    # -- investigations
+    Call(
+        "GET", f"{_ONE}/investigation", "What it is to come to, and came to.", the("Investigation")
+    ),
+    Call(
+        "PATCH",
+        f"{_ONE}/investigation",
+        "Change title and schema, and before it started its request.",
+        the("Investigation"),
+        taken((), title=TEXT, request=maybe(TEXT), schema=maybe(OBJECT)),
+    ),
+    Call(
+        "GET",
+        f"{_ONE}/preview",
+        "What its agent would be told before the conversation.",
+        told(sections=many(told(title=TEXT, text=TEXT)), whole=TEXT, request=maybe(TEXT)),
+    ),
+    _rings(f"{_ONE}/start", "Begin a session with its request, once.", None),
+    Call("POST", f"{_ONE}/extend", "Allow 35 further iterations.", the("Investigation")),
+    Call(
+        "GET",
+        f"{_ONE}/dependencies",
+        "What has to come first.",
+        told(dependencies=many(the("Dependency"))),
+    ),
+    Call(
+        "PUT",
+        f"{_ONE}/dependencies",
+        "Let a session depend on these and no others.",
+        told(dependencies=many(the("Dependency"))),
+        taken(("dependencies",), dependencies=many(the("NewDependency"))),
+    ),
+    Call("GET", f"{_ONE}/disposition", "What it came to.", the("Disposition")),
+    Call(
+        "PUT",
+        f"{_ONE}/disposition",
+        "Set the disposition, or correct it.",
+        the("Disposition"),
+        taken(("values",), values=OBJECT),
+    ),
+    Call(
+        "POST",
+        f"{_ONE}/disposition/confirm",
+        "Agree to the disposition there is.",
+        the("Disposition"),
+    ),
+    Call(
+        "GET",
+        f"{_ONE}/results",
+        "The key results as they were promoted; with all=1 candidates, too.",
+        told(results=many(the("Result"))),
+        query={"all": {"type": "string", "enum": ["0", "1"], "default": "0"}},
+    ),
+    Call("GET", f"{_ONE}/results/{{result}}", "A result with its data.", the("WholeResult")),
+    Call(
+        "PATCH",
+        f"{_ONE}/results/{{result}}",
+        "Promote a result, or show it in another way.",
+        the("Result"),
+        taken(
+            (),
+            title=TEXT,
+            description=TEXT,
+            chart=maybe(the("Chart")),
+            display=kinds(Display),
+        ),
+    ),
+    Call(
+        "DELETE",
+        f"{_ONE}/results/{{result}}",
+        "Make a key result a candidate again; its data stays.",
+        status=204,
+    ),
+    Call("GET", f"{_ONE}/results/{{result}}/data", "What the tool gave, byte for byte.", ANY),
+    Call(
+        "GET",
+        f"{_ONE}/results/{{result}}/csv",
+        "A result that is a table, for a spreadsheet.",
+        TEXT,
+        media=("text/csv",),
+    ),
     # -- turns, agents, files
     Call("GET", "/api/turns/{turn}", "One turn's result.", the("Turn"), query=_WAIT),
     Call("GET", "/api/agents", "The agents.", told(agents=many(the("Agent")))),
@@ -283,6 +378,124 @@ CALLS: Sequence[Call] = (
         the("NewComposition"),
     ),
     Call("DELETE", "/api/compositions/{composition}", "Remove one that was made.", status=204),
+    # -- projects
+    Call(
+        "GET",
+        "/api/projects",
+        "The projects one may see, the most recently active first.",
+        told(projects=many(the("Project"))),
+    ),
+    Call("POST", "/api/projects", "Make a project.", the("Project"), the("NewProject"), status=201),
+    Call("GET", _PROJECT, "One project with its sessions.", the("WholeProject")),
+    Call(
+        "PATCH",
+        _PROJECT,
+        "Change a project; owner hands it over, members are all there are then.",
+        the("Project"),
+        taken(
+            (),
+            name=TEXT,
+            domain=TEXT,
+            description=TEXT,
+            prompt=TEXT,
+            tools=maybe(TEXTS),
+            agent=maybe(TEXT),
+            owner=TEXT,
+            members=many(the("Member")),
+        ),
+    ),
+    Call(
+        "DELETE",
+        _PROJECT,
+        "Delete a project for good; one that has sessions only with them.",
+        query={"sessions": {"type": "string", "enum": ["delete"]}},
+        status=204,
+    ),
+    Call(
+        "PUT",
+        f"{_PROJECT}/members/{{name}}",
+        "Let somebody edit or see a project.",
+        the("Project"),
+        taken(("share",), share=TEXT),
+    ),
+    Call(
+        "DELETE",
+        f"{_PROJECT}/members/{{name}}",
+        "Let somebody see a project no more.",
+        status=204,
+    ),
+    Call(
+        "PUT",
+        f"{_PROJECT}/order",
+        "Put the sessions of a project in another order.",
+        None,
+        taken(("sessions",), sessions=many(ID)),
+        status=204,
+    ),
+    Call(
+        "POST",
+        f"{_PROJECT}/sessions",
+        "Make a session in a project, and begin it with start.",
+        the("MadeProjectSession"),
+        the("NewProjectSession"),
+        status=201,
+    ),
+    Call(
+        "POST",
+        "/api/ask",
+        "Begin a session in one's own project, which is made for the first.",
+        {"anyOf": [the("AskedReceipt"), the("ReceiptOrTurn")]},
+        taken(("text",), text=TEXT),
+        status=202,
+        also=(200,),
+        media=(_JSON, _EVENTS),
+        description=_RUNG,
+    ),
+    # -- templates
+    Call(
+        "POST",
+        f"{_PROJECT}/template",
+        "Save a project as a template, without what came of it.",
+        the("WholeTemplate"),
+        taken(("name",), name=TEXT),
+        status=201,
+        also=(200,),
+    ),
+    Call(
+        "GET",
+        "/api/templates",
+        "The files that projects are made from.",
+        told(templates=many(the("Template"))),
+    ),
+    Call(
+        "POST",
+        "/api/templates/check",
+        "Say what is wrong with a file, and how it would be laid out.",
+        told(errors=many(the("LineError")), formatted=maybe(TEXT), name=maybe(TEXT)),
+        taken(("source",), source=TEXT),
+        description=_FILE,
+    ),
+    Call("GET", _TEMPLATE, "One template with its file.", the("WholeTemplate")),
+    Call(
+        "PUT",
+        _TEMPLATE,
+        "Store a file under the name in it, in place of the one there is.",
+        the("WholeTemplate"),
+        taken(("source",), source=TEXT),
+        status=201,
+        also=(200,),
+        description=_FILE,
+    ),
+    Call("DELETE", _TEMPLATE, "Remove a template.", status=204),
+    Call("GET", f"{_TEMPLATE}/file", "The file, to be saved.", TEXT, media=("text/markdown",)),
+    Call(
+        "POST",
+        f"{_TEMPLATE}/instantiate",
+        "Make a project of a template.",
+        the("Project"),
+        taken((), name=TEXT),
+        status=201,
+    ),
     # -- tasks
     Call("GET", "/api/tasks", "The tasks.", told(tasks=many(the("Task")))),
     Call(
@@ -386,7 +599,7 @@ CALLS: Sequence[Call] = (
         "POST",
         "/signin",
         "Take a token, or a name and password; answer with a cookie.",
-        the("Me"),
+        the("SignedIn"),
         taken((), token=TEXT, name=TEXT, password=TEXT),
         description="From our own pages only. A form is answered with 303.",
         open=True,

@@ -47,6 +47,7 @@ _TYPES: Mapping[str, str] = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_FROM_OTHERS = ("cross-site", "same-site")
 # No part begins with a dot, so no name leads out of the directory.
 _NAME = re.compile(r"(?:[a-z0-9_-]{1,64}/){0,4}[a-z0-9_-]{1,64}(\.[a-z]{2,4})")
 
@@ -98,8 +99,9 @@ class Pages:
 def _sign_in_from(request: web.Request) -> str:
     """The address to sign in at, which leads back afterwards."""
     found = f"{SIGN_IN}?next={quote(request.path_qs, safe='/')}"
-    # Behind a link on another site the browser keeps the cookie to itself, so the page looks again.
-    return f"{found}&look=1" if request.headers.get("Sec-Fetch-Site") == "cross-site" else found
+    # Behind a link on another site the browser keeps the cookie to itself, and behind one on
+    # another port of this machine we take none: our own page looks again.
+    return f"{found}&look=1" if request.headers.get("Sec-Fetch-Site") in _FROM_OTHERS else found
 
 
 def _answer(request: web.Request, name: str) -> web.Response:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from handlers.console.calls import MOST, Context, Routes, bad, is_id, missing, text_of, unfit
 from handlers.console.gate import VISITOR
+from handlers.console.rights import reader_of
 from handlers.http import query_number
 from handlers.turns import refused
 from service.core.model import Channel, DeliveryId, Refusal
@@ -45,7 +46,11 @@ class Replaying:
         if before is not None and not is_id(before):
             raise bad('cursor takes what "next" of the page before said')
         found = await self.context.database.read(
-            deliveries.newest, state=state, limit=limit, before=before
+            deliveries.newest,
+            state=state,
+            limit=limit,
+            before=before,
+            reader=reader_of(request[VISITOR]),
         )
         following = found[-1]["delivery"] if found and len(found) == limit else None
         return web.json_response({"deliveries": found, "next": following})

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy as sa
+
 from handlers.forms import described
 from service.core.access import OPERATOR
+from service.core.disposition import Schema
 from service.core.knobs import Knob
 from service.core.model import (
     Binding,
@@ -28,9 +31,10 @@ from service.core.model import (
     VoiceId,
 )
 from service.ports import Agents
-from service.store import sessions
+from service.store import investigations, sessions
 from service.store.database import Database
 from service.store.ids import new_id
+from service.store.investigations import Investigation
 from service.store.sessions import NewSession, Session
 
 SOURCE = "api"
@@ -68,7 +72,15 @@ class Wish:
     target: VoiceId | None = None
     """The voice that is to answer alone."""
 
-    def ring(self, session: SessionId, binding: Binding, *, key: str | None = None) -> Ring:
+    def ring(
+        self,
+        session: SessionId,
+        binding: Binding,
+        *,
+        author: str = OPERATOR,
+        admin: bool = True,
+        key: str | None = None,
+    ) -> Ring:
         """The ring for it; the same `key` makes the same turn, and takes no other wish."""
         return Ring(
             channel=Channel.CONSOLE,
@@ -77,7 +89,7 @@ class Wish:
             event_key=f"key:{session}:{key}" if key else str(uuid.uuid4()),
             text=self.text,
             binding=binding,
-            author=OPERATOR,
+            author=author,
             session=session,
             body=self._body(),
             strict_body=key is not None,
@@ -87,6 +99,8 @@ class Wish:
             attachments=self.attachments,
             knobs=self.knobs,
             target=self.target,
+            operator=True,
+            admin=admin,
         )
 
     def _body(self) -> bytes:
@@ -116,19 +130,23 @@ async def begin_session(
     database: Database,
     binding: Binding,
     *,
+    owner: str = OPERATOR,
     key: str | None = None,
     cast: Cast | None = None,
     title: str | None = None,
     busy: Busy | None = None,
+    schema: Schema | None = None,
 ) -> tuple[Session, bool]:
     """Begin a session, or get the one that has the key; whether it is new. Raises LookupError.
+
+    With a `schema` a new one is to come to a disposition.
 
     LookupError: it was removed at this very moment.
     """
     new = NewSession(
         id=SessionId(new_id()),
         binding=binding,
-        owner=OPERATOR,
+        owner=owner,
         source=Source.MANUAL,
         origin=Channel.CONSOLE,
         key=None if key is None else f"api:{key}",
@@ -136,12 +154,20 @@ async def begin_session(
         titled=title is not None,
         busy=busy or binding.busy,
         cast=cast,
+        investigated=schema is not None,
     )
-    made = await database.write(sessions.insert, [new], at=datetime.now(UTC), last_event=0)
+    made = await database.write(_insert, new, schema)
     if new.key is None:
         found = await database.read(sessions.get, new.id)
     else:
         found = await database.read(sessions.by_key, new.key)
     if found is None:
         raise LookupError("the session was just removed; try again")
-    return found, bool(made)
+    return found, made
+
+
+def _insert(conn: sa.Connection, new: NewSession, schema: Schema | None) -> bool:
+    made = bool(sessions.insert(conn, [new], at=datetime.now(UTC), last_event=0))
+    if made and schema is not None:
+        investigations.insert(conn, Investigation(new.id, schema=schema))
+    return made

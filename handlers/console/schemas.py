@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from service.core.findings import Display
 from service.core.model import Busy, Channel, Ended, QuestionKind, Role, Source, TurnKind
+from service.core.project import Share
 from service.core.rounds import MOST_ROUNDS, Continuation, Mode
 from service.core.states import (
     DeliveryState,
@@ -15,6 +17,7 @@ from service.core.states import (
     ReplyState,
     TurnState,
 )
+from service.core.tabular import ChartKind
 
 Schema = Mapping[str, Any]
 
@@ -66,6 +69,10 @@ def page(name: str, of: str) -> Schema:
     return told(**{name: many(the(of)), "next": maybe(TEXT)})
 
 
+_ME: Mapping[str, Schema] = {
+    "name": TEXT,
+    "role": {"type": "string", "enum": ["viewer", "operator", "admin"]},
+}
 _SESSION: Mapping[str, Schema] = {
     "session": ID,
     "key": maybe(TEXT),
@@ -78,6 +85,9 @@ _SESSION: Mapping[str, Schema] = {
     "continuation": kinds(Continuation),
     "composition": maybe(TEXT),
     "task": maybe(TEXT),
+    "project": maybe(ID),
+    "scan": maybe(TEXT),
+    "investigated": YES_OR_NO,
     "target": maybe(ID),
     "unread": YES_OR_NO,
     "last_message": COUNT,
@@ -94,6 +104,71 @@ _LISTED: Mapping[str, Schema] = {
     "state": maybe(kinds(TurnState)),
     "run": maybe(the("LastRun")),
 }
+_PROJECT: Mapping[str, Schema] = {
+    "project": ID,
+    "name": TEXT,
+    "domain": TEXT,
+    "description": TEXT,
+    "prompt": TEXT,
+    "tools": maybe(TEXTS),
+    "agent": maybe(TEXT),
+    "owner": TEXT,
+    "share": maybe(kinds(Share)),
+    "private": YES_OR_NO,
+    "template": maybe(TEXT),
+    "created_at": INSTANT,
+    "updated_at": INSTANT,
+    "members": many(the("Member")),
+    "sessions": COUNT,
+    "results": COUNT,
+    "active_at": INSTANT,
+}
+_TEMPLATE: Mapping[str, Schema] = {
+    "template": TEXT,
+    "made_by": TEXT,
+    "updated_at": INSTANT,
+    "sessions": COUNT,
+    "description": TEXT,
+}
+_PROJECT_SESSION: Mapping[str, Schema] = {
+    "session": ID,
+    "title": maybe(TEXT),
+    "owner": TEXT,
+    "agent": TEXT,
+    "position": maybe(COUNT),
+    "state": {"type": "string", "enum": ["not_started", "queued", "running", "waiting", "idle"]},
+    "complete": YES_OR_NO,
+    "updated_at": INSTANT,
+    "results": COUNT,
+    "request": maybe(TEXT),
+    "schema": maybe(OBJECT),
+    "disposition": maybe(OBJECT),
+    "disposition_by": maybe(TEXT),
+    "disposition_at": maybe(INSTANT),
+    "confirmed_by": maybe(TEXT),
+    "confirmed_at": maybe(INSTANT),
+    "stale": YES_OR_NO,
+    "dependencies": many(the("Dependency")),
+    "ready": YES_OR_NO,
+    "iterations": told(used=COUNT, limit=COUNT),
+    "archived": YES_OR_NO,
+}
+_RESULT: Mapping[str, Schema] = {
+    "result": TEXT,
+    "title": maybe(TEXT),
+    "description": TEXT,
+    "chart": maybe(the("Chart")),
+    "display": kinds(Display),
+    "tool": TEXT,
+    "arguments": TEXT,
+    "turn": ID,
+    "created_at": INSTANT,
+    "promoted_at": maybe(INSTANT),
+    "promoted_by": maybe(TEXT),
+    "columns": maybe(TEXTS),
+    "rows": maybe(COUNT),
+    "bytes": COUNT,
+}
 _OCCURRENCE: Mapping[str, Schema] = {
     "occurrence": ID,
     "scheduled_at": INSTANT,
@@ -103,6 +178,15 @@ _OCCURRENCE: Mapping[str, Schema] = {
     "turn": maybe(ID),
     "session": maybe(ID),
     "finished_at": maybe(INSTANT),
+}
+_RECEIPT: Mapping[str, Schema] = {
+    "turn": ID,
+    "session": ID,
+    "number": COUNT,
+    "duplicate": YES_OR_NO,
+    "answered": YES_OR_NO,
+    "status_url": TEXT,
+    "events_url": TEXT,
 }
 _TURN: Mapping[str, Schema] = {
     "turn": ID,
@@ -131,10 +215,76 @@ _VOICE: Mapping[str, Schema] = {
 
 SCHEMAS: Mapping[str, Schema] = {
     "Problem": {
-        **taken(("status", "title"), status=WHOLE, title=TEXT, detail=TEXT),
+        **taken(
+            ("status", "title"),
+            status=WHOLE,
+            title=TEXT,
+            detail=TEXT,
+            errors=many(the("LineError")),
+        ),
         "description": "What went wrong and what to do about it (RFC 9457).",
     },
-    "Me": told(name=TEXT, role={"type": "string", "enum": ["viewer", "operator", "admin"]}),
+    "LineError": told(line={**WHOLE, "minimum": 1}, message=TEXT),
+    "Me": told(**_ME, limits=told(attachment_bytes=COUNT, attachments_per_message=COUNT)),
+    "SignedIn": told(**_ME),
+    "Member": told(name=TEXT, share=kinds(Share)),
+    "NewProject": taken(
+        ("name",),
+        name={**TEXT, "maxLength": 120},
+        domain={**TEXT, "maxLength": 120},
+        description={**TEXT, "maxLength": 4000},
+        prompt={**TEXT, "maxLength": 20_000},
+        tools=maybe(TEXTS),
+        agent=maybe(TEXT),
+        members=many(the("Member")),
+    ),
+    "Project": told(**_PROJECT),
+    "WholeProject": told(
+        **_PROJECT,
+        investigations=many(the("ProjectSession")),
+        may_write=YES_OR_NO,
+        may_own=YES_OR_NO,
+        available_tools=TEXTS,
+    ),
+    "Dependency": told(
+        session=ID, title=TEXT, field=maybe(TEXT), value=maybe(TEXT), unmet=maybe(TEXT)
+    ),
+    "NewDependency": taken(("session",), session=ID, field=maybe(TEXT), value=maybe(TEXT)),
+    "ProjectSession": told(**_PROJECT_SESSION),
+    "Investigation": told(**_PROJECT_SESSION, project=maybe(ID)),
+    "Disposition": told(
+        values=maybe(OBJECT),
+        schema=maybe(OBJECT),
+        stale=YES_OR_NO,
+        by=maybe(TEXT),
+        at=maybe(INSTANT),
+        confirmed_by=maybe(TEXT),
+        confirmed_at=maybe(INSTANT),
+    ),
+    "Chart": taken(("kind", "x", "y"), kind=kinds(ChartKind), x=TEXT, y=TEXTS, title=TEXT),
+    "Result": {
+        **told(**_RESULT),
+        "description": "A candidate while it has no title; columns and rows of tables only.",
+    },
+    "WholeResult": told(
+        **_RESULT, table=maybe(told(columns=TEXTS, rows=many(many(ANY)))), text=maybe(TEXT)
+    ),
+    "NewProjectSession": taken(
+        (),
+        title=maybe(TEXT),
+        request=maybe(TEXT),
+        schema=maybe(OBJECT),
+        dependencies=maybe(many(the("NewDependency"))),
+        agent=maybe(TEXT),
+        start=YES_OR_NO,
+    ),
+    "MadeProjectSession": {
+        **taken(tuple(_PROJECT_SESSION), **_PROJECT_SESSION, unstarted=TEXT),
+        "additionalProperties": False,
+        "description": "unstarted says why it could not begin, if it was to.",
+    },
+    "Template": told(**_TEMPLATE),
+    "WholeTemplate": told(**_TEMPLATE, source=TEXT),
     "Session": told(**_SESSION),
     "ListedSession": told(**_LISTED),
     "WholeSession": told(
@@ -211,16 +361,9 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
         "description": "One entry of a session's feed; its numbers have no gaps.",
     },
-    "Receipt": told(
-        turn=ID,
-        session=ID,
-        number=COUNT,
-        duplicate=YES_OR_NO,
-        answered=YES_OR_NO,
-        status_url=TEXT,
-        events_url=TEXT,
-    ),
+    "Receipt": told(**_RECEIPT),
     "Turn": told(**_TURN),
+    "AskedReceipt": told(**_RECEIPT, project=ID),
     "ReceiptOrTurn": {"anyOf": [the("Receipt"), taken(("turn", "state"), **_TURN)]},
     "Question": {
         **taken(

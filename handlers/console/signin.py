@@ -151,9 +151,13 @@ class SigningIn:
         return answer
 
     async def me(self, request: web.Request) -> web.Response:
-        """Who asks."""
+        """Who asks, and what they may send along with a message."""
         visitor = request[VISITOR]
-        shown = {"name": visitor.name, "role": visitor.role.value}
+        limits = {
+            "attachment_bytes": self.limits.file_bytes,
+            "attachments_per_message": self.limits.files,
+        }
+        shown = {"name": visitor.name, "role": visitor.role.value, "limits": limits}
         return web.json_response(shown, headers={"Cache-Control": "no-store"})
 
     # -- steps -------------------------------------------------------------------------------

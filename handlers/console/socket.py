@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -15,10 +16,12 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from handlers.console.calls import Context, as_object, bad, is_id, no_session
 from handlers.console.gate import Gate, Visitor, require_role
+from handlers.console.rights import Rights, reader_of
 from handlers.console.steer import Steering, interruption
 from handlers.http import HttpProblem, event_json, parse_json
 from handlers.turns import no_such_event, pruned, status_of
 from service.core.model import Accepted, Event, Refusal, SessionId
+from service.core.project import Project
 from service.engine.feed import Feed
 from service.errors import BadInput, StoreError
 from service.store import sessions
@@ -37,6 +40,8 @@ _PING_SECONDS = 20.0
 _GOODBYE_SECONDS = 2.0
 # How soon lists learn of a change; what changes in between is told once.
 _LIST_SECONDS = 0.5
+# Of how many sessions everybody is told at a time; the others follow in turn.
+_MOST_TOLD = 100
 _LONGEST_ID = 255
 _KEPT_BYTES = 8_388_608
 # Nothing that a list shows changes with these.
@@ -101,16 +106,24 @@ class Sockets:
     """All open sockets, and what all of them are told."""
 
     def __init__(
-        self, context: Context, gate: Gate, feed: Feed, steering: Steering, shown: Shown
+        self,
+        context: Context,
+        gate: Gate,
+        rights: Rights,
+        feed: Feed,
+        steering: Steering,
+        shown: Shown,
     ) -> None:
         self.context = context
         self.gate = gate
+        self.rights = rights
         self.feed = feed
         self.steering = steering
         self.frames = Frames()
         self._shown = shown
         self._open: set[_Socket] = set()
-        self._changed: set[SessionId] = set()
+        # In the order in which they are told; who changes again keeps its place.
+        self._changed: dict[SessionId, None] = {}
         self._telling: asyncio.Task[None] | None = None
         feed.watch(self._note)
 
@@ -148,25 +161,37 @@ class Sockets:
     def _note(self, session: SessionId, events: Sequence[Event]) -> None:
         if not self._open or (events and all(one.kind in _WITHIN_REPLIES for one in events)):
             return
-        self._changed.add(session)
+        self._changed[session] = None
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell(), name="sockets-list")
 
     async def _tell(self) -> None:
-        """Tell all sockets of the sessions that changed, then of those that changed meanwhile."""
+        """Tell all sockets of the sessions that changed, so many at a time, until there are none.
+
+        Each is told as it is then, however often it changed before.
+        """
         try:
             while self._changed:
                 await asyncio.sleep(_LIST_SECONDS)
-                changed, self._changed = list(self._changed), set()
-                for one in await self._shown(changed):
-                    frame = _encoded({"session": one})
-                    for socket in self._open:
-                        socket.put(frame)
+                changed = list(islice(self._changed, _MOST_TOLD))
+                for session in changed:
+                    del self._changed[session]
+                await self._tell_of(await self._shown(changed))
         except StoreError as error:
             # Lists are read anew when a console comes back.
             log.warning("socket.list_not_told", error=str(error))
         finally:
             self._telling = None
+
+    async def _tell_of(self, shown: Sequence[Mapping[str, Any]]) -> None:
+        """Tell everybody of sessions, and of those in projects whoever may see them."""
+        ids = {one["project"] for one in shown} - {None}
+        projects = await self.rights.readable(ids)
+        for one in shown:
+            frame = _encoded({"session": one})
+            for socket in self._open:
+                if one["project"] is None or socket.sees(projects.get(one["project"])):
+                    socket.put(frame)
 
 
 class _Socket:
@@ -203,6 +228,11 @@ class _Socket:
                 task.cancel()
             await asyncio.wait(tasks)
             await self.closed()
+
+    def sees(self, project: Project | None) -> bool:
+        """Whether whoever is here may read what is in a project, which may just be gone."""
+        reader = reader_of(self._visitor)
+        return reader is None or (project is not None and project.may_see(reader))
 
     def put(self, frame: bytes) -> None:
         """Have a frame sent; whoever is too slow for that is sent away."""
@@ -305,19 +335,23 @@ class _Socket:
         }
         return {"done": do, **_reference(body), **await deeds[do](body)}
 
-    async def _session(self, body: Mapping[str, Any]) -> Session:
+    async def _session(self, body: Mapping[str, Any], *, write: bool) -> Session:
+        """The session a message names, which its sender may see or change. Raises HttpProblem."""
         given = body.get("session")
         found = None
         if is_id(given):
             found = await self._sockets.context.database.read(sessions.get, SessionId(str(given)))
         if found is None:
             raise no_session()
+        if found.project is not None:
+            rights = self._sockets.rights
+            await rights.require(self._visitor, "session", found.id, write=write)
         return found
 
     # -- following ---------------------------------------------------------------------------
 
     async def _follow(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        session = await self._session(body)
+        session = await self._session(body, write=False)
         after = body.get("after", 0)
         if not isinstance(after, int) or isinstance(after, bool) or after < 0:
             raise bad("after takes the number of an event, a whole number from 0")
@@ -331,7 +365,7 @@ class _Socket:
         if after < await self._sockets.feed.pruned_to(session.id):
             raise pruned()
         self._followed[session.id] = asyncio.create_task(
-            self._tell(session.id, after, session.last_event), name=f"socket {session.id}"
+            self._tell_in_project(session, after), name=f"socket {session.id}"
         )
         return {"session": session.id}
 
@@ -343,6 +377,20 @@ class _Socket:
         task.cancel()
         await asyncio.wait({task})
         return {"session": given}
+
+    async def _tell_in_project(self, session: Session, after: int) -> None:
+        """The same for as long as whoever follows may see the project it is in."""
+        lost = partial(self._lose, session.id)
+        with self._sockets.rights.watched(session.project, self._visitor, lost):
+            await self._tell(session.id, after, session.last_event)
+
+    def _lose(self, session: SessionId) -> None:
+        task = self._followed.pop(session, None)
+        if task is not None:
+            task.cancel()
+            gone = no_session()
+            said = {"do": "follow", "session": session}
+            self.put(_encoded(_error(said, gone.status, gone.detail)))
 
     async def _tell(self, session: SessionId, after: int, known: int) -> None:
         """Send the events of a session; those up to `known` as fast as the client takes them."""
@@ -364,27 +412,28 @@ class _Socket:
     # -- steering ----------------------------------------------------------------------------
 
     async def _send(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        session, key = await self._session(body), body.get("key")
+        session, key = await self._session(body, write=True), body.get("key")
         if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _LONGEST_ID):
             raise bad(f"key: a text of 1 to {_LONGEST_ID} characters is needed, or nothing")
         steering = self._sockets.steering
-        return _rung(
-            await steering.ring(session.id, await steering.said(session.id, body), key=key)
-        )
+        wish = await steering.said(session.id, body)
+        return _rung(await steering.ring(session.id, wish, by=self._visitor, key=key))
 
     async def _stop(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        session = await self._session(body)
-        return {"stopped": await self._sockets.steering.stopped(session.id, body)}
+        session = await self._session(body, write=True)
+        by = self._visitor.name
+        return {"stopped": await self._sockets.steering.stopped(session.id, body, by=by)}
 
     async def _interrupt(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        session, steering = await self._session(body), self._sockets.steering
+        session, steering = await self._session(body, write=True), self._sockets.steering
         if "text" in body:
-            return _rung(await steering.ring(session.id, interruption(body)))
-        return {"interrupt": (await steering.pause(session.id)).value}
+            return _rung(await steering.ring(session.id, interruption(body), by=self._visitor))
+        return {"interrupt": (await steering.pause(session, by=self._visitor)).value}
 
     async def _reply(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        session = await self._session(body)
-        question, turn = await self._sockets.steering.answered(session.id, body)
+        session = await self._session(body, write=True)
+        by = self._visitor.name
+        question, turn = await self._sockets.steering.answered(session.id, body, by=by)
         return {"question": question, "turn": turn}
 
 

@@ -22,13 +22,15 @@ from handlers.console.calls import (
     text_of,
     unfit,
 )
+from handlers.console.gate import VISITOR, Visitor
+from handlers.console.rights import forbidden
 from handlers.console.rings import Abilities, Wish
 from handlers.console.shapes import receipt_of
 from handlers.console.voices import Voicing
 from handlers.forms import check_files, is_form, new_file, parse_form
 from handlers.http import HttpProblem, idempotency_key, parse_json, read_body
 from handlers.turns import Telling, refused
-from service.core.access import OPERATOR
+from service.core.access import UserRole
 from service.core.knobs import check_all
 from service.core.model import (
     Accepted,
@@ -48,6 +50,7 @@ from service.engine.questions import views
 from service.engine.steering import Answering, Interrupting
 from service.errors import BadInput
 from service.store import sessions
+from service.store.sessions import Session
 
 # All files of one message together may be as large as this many largest ones.
 _WORTH = 4
@@ -85,18 +88,18 @@ class Steering:
         """Say something: as JSON, or as a form with a JSON part `message` and files."""
         session = session_id(request)
         body, files = await self._message(request)
-        return await self._ring(request, session, await self.said(session, body, files))
+        return await self.rung(request, session, await self.said(session, body, files))
 
     async def render(self, request: web.Request) -> web.StreamResponse:
         """Let the agent go on without a word from anybody."""
         session = session_id(request)
         body = await self.context.object_or_nothing(request)
         wish = Wish(kind=TurnKind.RENDER, knobs=await self._knobs(session, body))
-        return await self._ring(request, session, wish)
+        return await self.rung(request, session, wish)
 
     async def compact(self, request: web.Request) -> web.StreamResponse:
         """Have the history summed up."""
-        return await self._ring(request, session_id(request), Wish(kind=TurnKind.COMPACT))
+        return await self.rung(request, session_id(request), Wish(kind=TurnKind.COMPACT))
 
     async def said(
         self, session: SessionId, body: Mapping[str, Any], files: Sequence[NewAttachment] = ()
@@ -113,20 +116,29 @@ class Steering:
         )
 
     async def ring(
-        self, session: SessionId, wish: Wish, *, key: str | None = None
+        self, session: SessionId, wish: Wish, *, by: Visitor, key: str | None = None
     ) -> Accepted | Refusal:
-        """Let a session hear a wish; the same `key` again makes no other turn."""
-        return await self.intake.accept(wish.ring(session, self._any_agent, key=key))
+        """Let a session hear a wish; the same `key` again makes no other turn.
+
+        Raises HttpProblem 403 for an interruption that only the owner of the session may do.
+        """
+        if wish.busy is Busy.INTERRUPT:
+            await self._require_interrupting(session, by)
+        admin = by.role is UserRole.ADMIN
+        ring = wish.ring(session, self._any_agent, author=by.name, admin=admin, key=key)
+        return await self.intake.accept(ring)
 
     @property
     def _any_agent(self) -> Binding:
         # The session there is has its own.
         return next(iter(self.agents.values()))
 
-    async def _ring(
+    async def rung(
         self, request: web.Request, session: SessionId, wish: Wish
     ) -> web.StreamResponse:
-        outcome = await self.ring(session, wish, key=idempotency_key(request))
+        """Let a session hear a wish of whoever calls, and tell them what comes of it."""
+        key = idempotency_key(request)
+        outcome = await self.ring(session, wish, by=request[VISITOR], key=key)
         if isinstance(outcome, Refusal):
             return refused(outcome)
         return await self.telling.tell(request, receipt_of(outcome))
@@ -172,34 +184,50 @@ class Steering:
         """Stop what runs and what waits in a session; with `voice`, that voice alone."""
         session = await self.context.session(request)
         body = await self.context.object_or_nothing(request)
-        return web.json_response({"stopped": await self.stopped(session.id, body)})
+        stopped = await self.stopped(session.id, body, by=request[VISITOR].name)
+        return web.json_response({"stopped": stopped})
 
-    async def stopped(self, session: SessionId, body: Mapping[str, Any]) -> int:
+    async def stopped(self, session: SessionId, body: Mapping[str, Any], *, by: str) -> int:
         """How many turns, or voices if `body` names one, are stopped. Raises HttpProblem."""
         if body.get("voice") is not None:
-            return int(await self.stop_voice(session, body["voice"]))
+            return int(await self.stop_voice(session, body["voice"], by=by))
         async with self.controls.steps() as command:
-            return await command.stop_session(session, by=OPERATOR)
+            return await command.stop_session(session, by=by)
 
-    async def stop_voice(self, session: SessionId, given: Any) -> bool:
+    async def stop_voice(self, session: SessionId, given: Any, *, by: str) -> bool:
         """Stop one voice of what runs; False when it does not speak. Raises HttpProblem."""
         voice = await self.voicing.target(session, given)
         assert voice is not None
         async with self.controls.steps() as command:
-            return await command.stop_voice(session, voice, by=OPERATOR)
+            return await command.stop_voice(session, voice, by=by)
 
     async def interrupt(self, request: web.Request) -> web.StreamResponse:
         """Have what runs pause and ask how to go on; with `text`, go on with that."""
         session = await self.context.session(request)
         body = await self.context.object_or_nothing(request)
         if "text" in body:
-            return await self._ring(request, session.id, interruption(body))
-        return web.json_response({"interrupt": (await self.pause(session.id)).value})
+            return await self.rung(request, session.id, interruption(body))
+        outcome = await self.pause(session, by=request[VISITOR])
+        return web.json_response({"interrupt": outcome.value})
 
-    async def pause(self, session: SessionId) -> Interrupting:
-        """Have what runs in a session pause and ask how to go on."""
+    async def pause(self, session: Session, *, by: Visitor) -> Interrupting:
+        """Have what runs in a session pause and ask how to go on. Raises HttpProblem 403."""
+        operator = by.role is UserRole.ADMIN or session.project is None
         async with self.controls.steps() as command:
-            return await command.interrupt(session, by=OPERATOR, operator=True)
+            outcome = await command.interrupt(session.id, by=by.name, operator=operator)
+        if outcome is Interrupting.NOT_OWNER:
+            raise forbidden(
+                f"only {session.owner}, who owns this session, and admins may interrupt it"
+            )
+        return outcome
+
+    async def _require_interrupting(self, session: SessionId, by: Visitor) -> None:
+        if by.role is UserRole.ADMIN:
+            return
+        found = await self.context.database.read(sessions.get, session)
+        if found is not None and found.project is not None and found.owner != by.name:
+            # It is refused, and the attempt written down.
+            await self.pause(found, by=by)
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -213,13 +241,14 @@ class Steering:
     async def answer(self, request: web.Request) -> web.Response:
         """Answer a question, once; its turn goes on."""
         session = await self.context.session(request)
-        asked, turn = await self.answered(session.id, await self.context.object(request))
+        body = await self.context.object(request)
+        asked, turn = await self.answered(session.id, body, by=request[VISITOR].name)
         where = {"Location": f"/api/turns/{turn}"}
         shown = {"question": asked, "turn": turn, "status_url": where["Location"]}
         return web.json_response(shown, headers=where)
 
     async def answered(
-        self, session: SessionId, body: Mapping[str, Any]
+        self, session: SessionId, body: Mapping[str, Any], *, by: str
     ) -> tuple[QuestionId, TurnId]:
         """Answer a question of a session; which one, and the turn that goes on.
 
@@ -234,7 +263,7 @@ class Steering:
             found = await command.question(asked)
             if found is None or found.session != session:
                 raise missing("question in this session")
-            outcome = await command.answer(asked, words, by=OPERATOR, operator=True)
+            outcome = await command.answer(asked, words, by=by, operator=True)
         if outcome is Answering.OVER:
             raise HttpProblem(409, "Conflict", "it was answered, expired or withdrawn before")
         if outcome is not Answering.ANSWERED:

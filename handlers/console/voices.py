@@ -18,10 +18,11 @@ from handlers.console.calls import (
     unfit,
     writable,
 )
+from handlers.console.gate import VISITOR
 from handlers.console.rings import begin_session
 from handlers.console.shapes import session_json, voice_json
 from handlers.http import HttpProblem
-from service.core.access import OPERATOR
+from service.core.disposition import Schema
 from service.core.model import Binding, Busy, Cast, SessionId, VoiceId
 from service.core.rounds import Continuation, Mode
 from service.core.text import clean
@@ -70,10 +71,12 @@ class Voicing:
             found, made = await begin_session(
                 self.context.database,
                 binding,
+                owner=request[VISITOR].name,
                 key=key,
                 cast=cast,
                 title=clean(title) if title else None,
                 busy=_one_of(body, "busy", Busy),
+                schema=_schema(body.get("schema")),
             )
         except LookupError as error:
             raise HttpProblem(409, "Conflict", str(error)) from error
@@ -129,14 +132,6 @@ class Voicing:
             untarget="target" in body and target is None,
         )
 
-    async def set_up(self, session: SessionId, changes: SetUp) -> None:
-        """Change how a session takes messages. Raises HttpProblem."""
-        try:
-            async with self.controls.steps() as command:
-                await command.set_up(session, changes, by=OPERATOR)
-        except BadInput as error:
-            raise unfit(str(error)) from error
-
     # -- voices ------------------------------------------------------------------------------
 
     async def list_voices(self, request: web.Request) -> web.Response:
@@ -157,7 +152,8 @@ class Voicing:
         try:
             cast = await self.compositions.resolve([dict(body)])
             async with self.controls.steps() as command:
-                voice = await command.add_voice(session.id, cast.voices[0], by=OPERATOR)
+                by = request[VISITOR].name
+                voice = await command.add_voice(session.id, cast.voices[0], by=by)
         except BadInput as error:
             raise unfit(str(error)) from error
         if voice is None:
@@ -200,6 +196,13 @@ class Voicing:
                 return one.id
         names = ", ".join(one.name for one in found if one.active)
         raise unfit(f"target: there is no such voice that speaks; there are: {names}")
+
+
+def _schema(given: Any) -> Schema | None:
+    try:
+        return None if given is None else Schema.parse(given)
+    except BadInput as error:
+        raise unfit(str(error)) from error
 
 
 def _one_of(body: Mapping[str, Any], name: str, kinds: Any) -> Any:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from service.config import Task as Settings
-from service.core.model import Address, Binding, Cast
+from service.core.model import Address, Begins, Binding, Cast
 from service.core.schedule import Schedule
 from service.engine.scheduler import Scheduler
 from service.engine.tasks import Task
@@ -25,6 +25,7 @@ def compile_task(
     binding: Binding,
     answer_to: tuple[Address, ...],
     cast: Cast | None = None,
+    begins: Begins | None = None,
 ) -> Task:
     """Make a task of its settings. Raises BadInput when its schedule cannot be."""
     return Task(
@@ -38,6 +39,7 @@ def compile_task(
         enabled=settings.enabled,
         answer_to=answer_to,
         cast=cast,
+        begins=begins or Begins(),
     )
 
 

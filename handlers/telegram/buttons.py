@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.core.model import Question, QuestionId, QuestionKind, TurnId, Voice, VoiceId
+from service.core.model import (
+    ProjectId,
+    Question,
+    QuestionId,
+    QuestionKind,
+    SessionId,
+    TurnId,
+    Voice,
+    VoiceId,
+)
 
 STOP_PREFIX = "stop:"
 QUESTION_PREFIX = "q:"
 PICK_PREFIX = "to:"
+PROJECT_PREFIX = "project:"
+ARCHIVE_PREFIX = "archive:"
 YES, NO = "yes", "no"
 _EVERYBODY = "all"
 
@@ -83,6 +94,28 @@ def picked(data: str) -> Picked | None:
     if not voice or voice == data:
         return None
     return Picked(None if voice == _EVERYBODY else VoiceId(voice))
+
+
+def archive_button(session: SessionId) -> Button:
+    """The button that lets go of a pinned session and puts it away."""
+    return Button("Unpin and archive", f"{ARCHIVE_PREFIX}{session}")
+
+
+def archived_session(data: str) -> SessionId | None:
+    """The session that is to be put away; None when it is another button."""
+    session = data.removeprefix(ARCHIVE_PREFIX)
+    return SessionId(session) if session and session != data else None
+
+
+def project_data(project: str) -> str:
+    """What a button carries that shows the sessions of a project."""
+    return f"{PROJECT_PREFIX}{project}"
+
+
+def shown_project(data: str) -> ProjectId | None:
+    """The project whose sessions somebody wants to see; None when it is another button."""
+    project = data.removeprefix(PROJECT_PREFIX)
+    return ProjectId(project) if project and project != data else None
 
 
 def words_of(button: Chosen, question: Question) -> str | None:

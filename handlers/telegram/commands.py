@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
-from handlers.telegram import voices
-from handlers.telegram.literal import code, plain
+from handlers.telegram import findings, keeping, voices
+from handlers.telegram.keeping import NONE_ARCHIVED, UNTITLED, kept
+from handlers.telegram.literal import code, lasting, plain
 from handlers.telegram.translate import Called
 from handlers.telegram.voices import Told
 from service.core.access import may_interrupt
@@ -15,7 +16,6 @@ from service.core.model import Binding, Cast, Channel, SessionId, TurnKind, Usag
 from service.core.states import TurnState
 from service.engine.compositions import Compositions
 from service.engine.controls import Command, SessionStatus, SessionSummary
-from service.engine.keeping import NotKept
 from service.engine.memory import KnobView
 from service.engine.steering import Interrupting
 from service.errors import BadInput
@@ -28,10 +28,14 @@ MENU: Mapping[str, str] = {
     "interrupt": "Have it pause and ask: /interrupt [new instruction]",
     "status": "Show this chat's session",
     "sessions": "List the sessions of this chat: /sessions [archived or scheduled]",
+    "projects": "Show your projects: /projects [name]",
+    "results": "Show what this session found: /results [number]",
+    "disposition": "Show what this session came to",
     "title": "Name this session: /title words",
     "pin": "Pin this session",
     "unpin": "Let go of it",
     "archive": "Put this session away",
+    "restore": "Bring one back: /restore [number of /sessions archived]",
     "voices": "Show who speaks here",
     "mode": "Who answers: /mode [broadcast or conductor]",
     "to": "Pick who answers: /to [voice or all]",
@@ -58,14 +62,10 @@ _INTERRUPTIONS: Mapping[Interrupting, str] = {
     Interrupting.IDLE: "Nothing is running.",
     Interrupting.NOT_OWNER: "Only the owner of this session may interrupt it.",
 }
-_NOT_KEPT: Mapping[NotKept, str] = {
-    NotKept.PINNED: "The session is pinned. /unpin it first.",
-    NotKept.BUSY: "The session has something to do. /stop it first, or wait until it is done.",
-}
 _LONGEST_TITLE = 200
 _NONE_LISTED: Mapping[View, str] = {
     View.ACTIVE: voices.GONE,
-    View.ARCHIVED: "Nothing is archived.",
+    View.ARCHIVED: NONE_ARCHIVED,
     View.SCHEDULED: "No task has said anything here.",
 }
 _MEGABYTE = 2**20
@@ -142,6 +142,10 @@ class Commands:
                 return _status(await command.status(key=called.spot.session_key), self._agent)
             case "sessions":
                 return await _sessions(called, command)
+            case "restore":
+                return await keeping.restore(called, command)
+            case "projects":
+                return await findings.projects(called, command, datetime.now(UTC))
         if called.name in KNOWN:
             session = await command.session_of(key=called.spot.session_key)
             return await _in_session(called, command, session)
@@ -202,7 +206,9 @@ async def _sessions(called: Called, command: Command) -> str:
     except ValueError:
         return "Write /sessions, /sessions archived or /sessions scheduled."
     found = await command.sessions(home=called.spot.address, view=view)
-    return _list(found, datetime.now(UTC)) if found else _NONE_LISTED[view]
+    if not found:
+        return _NONE_LISTED[view]
+    return _list(found, datetime.now(UTC), numbered=view is View.ARCHIVED)
 
 
 async def _in_session(called: Called, command: Command, session: SessionId | None) -> str | Told:
@@ -223,6 +229,8 @@ async def _in_session(called: Called, command: Command, session: SessionId | Non
             return _knobs(memory.knobs if memory else ())
         case "set", session:
             return await _set(called.argument, command, session)
+        case "results" | "disposition", session:
+            return await findings.of_session(called, command, session, datetime.now(UTC))
         case "voices" | "mode" | "to" | "rounds", session:
             return await voices.steer(called, command, session)
         case "title", session:
@@ -230,10 +238,9 @@ async def _in_session(called: Called, command: Command, session: SessionId | Non
         case "pin" | "unpin", session:
             pinned = called.name == "pin"
             refused = await command.pin(session, sticky=pinned, by=by)
-            return _kept(refused, "Pinned." if pinned else "No longer pinned.")
+            return kept(refused, "Pinned." if pinned else "No longer pinned.")
         case "archive", session:
-            refused = await command.archive(session, by=by)
-            return _kept(refused, "Archived. What you write next begins a new session.")
+            return await keeping.archive(command, session, by)
     # It had no session when the command was looked at, and has one since.
     return "The session has only begun. Try again."
 
@@ -254,11 +261,7 @@ async def _title(argument: str, command: Command, session: SessionId, by: str) -
     if not 0 < len(title) <= _LONGEST_TITLE:
         return f"Write /title and a name of 1 to {_LONGEST_TITLE} characters."
     refused = await command.rename(session, title, by=by)
-    return _kept(refused, f"This session is called **{plain(title)}** now.")
-
-
-def _kept(refused: NotKept | None, done: str) -> str:
-    return done if refused is None else _NOT_KEPT.get(refused, plain(f"{refused.detail}."))
+    return kept(refused, f"This session is called **{plain(title)}** now.")
 
 
 def introduction(person: int) -> str:
@@ -293,10 +296,10 @@ def _status(status: SessionStatus | None, agent: str) -> str:
     if status is None:
         return f"No session yet. Write something, and `{agent}` answers."
     lines = [
-        f"**{plain(status.title or 'Untitled session')}**",
+        f"**{plain(status.title or UNTITLED)}**",
         f"Agent: {code(status.agent)}, model {code(status.model)} of {code(status.provider)}",
         f"State: {_STATES.get(status.state, 'idle')}, {status.queued} waiting",
-        f"Worked for {_duration(status.processing)}, {_spent(status.usage)}",
+        f"Worked for {lasting(status.processing)}, {_spent(status.usage)}",
         f"Session: {code(status.session)}, since {status.created_at:%Y-%m-%d %H:%M} UTC",
     ]
     if status.questions:
@@ -333,20 +336,13 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _list(sessions: Sequence[SessionSummary], now: datetime) -> str:
-    return "\n".join(_item(one, now) for one in sessions)
+def _list(sessions: Sequence[SessionSummary], now: datetime, *, numbered: bool) -> str:
+    marks = (f"{place}." if numbered else "-" for place, _ in enumerate(sessions, 1))
+    return "\n".join(f"{mark} {_item(one, now)}" for mark, one in zip(marks, sessions, strict=True))
 
 
 def _item(one: SessionSummary, now: datetime) -> str:
-    title = plain(one.title or "Untitled session")
+    title = plain(one.title or UNTITLED)
     shown = f"**{title}** (current)" if one.current else title
-    ago = _duration(now - one.active_at)
-    return f"- {shown}, {code(one.agent)}, {ago} ago"
-
-
-def _duration(duration: timedelta) -> str:
-    seconds = max(int(duration.total_seconds()), 0)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    ago = lasting(now - one.active_at)
+    return f"{shown}, {code(one.agent)}, {ago} ago"

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handlers.telegram import voices
-from handlers.telegram.buttons import Chosen, Picked, chosen, picked, stopped_turn, words_of
+from handlers.telegram import findings, keeping, voices
+from handlers.telegram.buttons import (
+    Chosen,
+    Picked,
+    archived_session,
+    chosen,
+    picked,
+    shown_project,
+    stopped_turn,
+    words_of,
+)
 from handlers.telegram.markup import Rich, render
 from handlers.telegram.questions import closed
 from handlers.telegram.translate import Pressed
-from service.core.access import OPERATOR
-from service.core.model import Question, QuestionKind, TurnId
+from service.core.model import ProjectId, Question, QuestionKind, SessionId, TurnId
 from service.engine import questions as asking
 from service.engine.controls import Command
 from service.engine.steering import Answering
@@ -18,6 +26,7 @@ from service.engine.steering import Answering
 NOTHING = "This button does nothing any more."
 _CLOSED = "That question is closed."
 _NOT_YOURS = "Only the person who was asked may answer."
+_SHOWN = "Here it is."
 _IN_CONSOLE = "This is too long to be shown here. Decide in the console."
 
 
@@ -31,7 +40,8 @@ class Reaction:
 
 def is_ours(data: str) -> bool:
     """Whether a button still means something."""
-    return any(one(data) is not None for one in (stopped_turn, chosen, picked))
+    readers = (stopped_turn, chosen, picked, shown_project, archived_session)
+    return any(one(data) is not None for one in readers)
 
 
 async def react(pressed: Pressed, command: Command | None) -> Reaction:
@@ -42,6 +52,12 @@ async def react(pressed: Pressed, command: Command | None) -> Reaction:
     pick = picked(pressed.data)
     if pick is not None:
         return Reaction(NOTHING) if command is None else await _pick(pick, pressed, command)
+    project = shown_project(pressed.data)
+    if project is not None:
+        return await _show(project, pressed, command)
+    session = archived_session(pressed.data)
+    if session is not None:
+        return Reaction(NOTHING) if command is None else await _archive(session, pressed, command)
     button = chosen(pressed.data)
     if button is None:
         return Reaction(NOTHING)
@@ -65,6 +81,25 @@ async def _pick(pick: Picked, pressed: Pressed, command: Command) -> Reaction:
         return Reaction(NOTHING)
     words = await voices.pick(voice, command, session, pressed.person.name)
     return Reaction("Got it.", render(words))
+
+
+async def _archive(session: SessionId, pressed: Pressed, command: Command) -> Reaction:
+    key, by = pressed.spot.session_key, pressed.person.name
+    words = await keeping.unpin_and_archive(command, session, key, by)
+    return Reaction(NOTHING) if words is None else Reaction("Got it.", render(words))
+
+
+async def _show(project: ProjectId, pressed: Pressed, command: Command | None) -> Reaction:
+    if not pressed.spot.private:
+        # Only a forged press gets here: nobody is shown these buttons in a group.
+        return Reaction(findings.ALONE)
+    if command is None:
+        return Reaction(_SHOWN)
+    words = await findings.contents(project, command, pressed.person.name)
+    if words is None:
+        return Reaction(NOTHING)
+    await command.notice(pressed.spot.address, words)
+    return Reaction(_SHOWN)
 
 
 async def _answer(button: Chosen, pressed: Pressed, command: Command) -> Reaction:
@@ -94,4 +129,5 @@ def _who(question: Question, pressed: Pressed) -> str:
     """Who answered, in words for everybody in the chat."""
     if question.answered_by == pressed.person.name:
         return "you" if pressed.spot.private else pressed.name
-    return "the operator" if question.answered_by == OPERATOR else "whoever was asked"
+    asked = question.answered_by in (None, question.asked_of)
+    return "whoever was asked" if asked else "the operator"

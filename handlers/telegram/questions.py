@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 from handlers.telegram.buttons import NO, YES, Button, Keyboard, choice_data
+from handlers.telegram.literal import shortened, visible
 from handlers.telegram.markup import Rich, italic, joined, render
 from handlers.telegram.split import split
 from service.core.model import Json, Question, QuestionKind
 from service.core.states import QuestionState
-from service.core.text import clean
 from service.engine import questions as asking
 
 _APPROVE = "✅ Approve"
@@ -19,11 +18,6 @@ _HINT = "Reply with your answer."
 # More than this does not fit on a button of a phone.
 _LONGEST_LABEL = 40
 _LONGEST_SHOWN = 200
-# Categories whose characters nobody sees, and letters and symbols that are blank.
-_INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
-_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
-# It holds composed emoji together.
-_JOINER = "\u200d"
 
 
 def asked(text: str, options: Json) -> tuple[Rich, Keyboard]:
@@ -68,7 +62,7 @@ def _with_choices(words: Rich, choices: Sequence[str]) -> Rich:
     """The words, with the choices below them when not all can be read on their buttons."""
     if all(map(_is_label, choices)):
         return words
-    lines = [f"{number}. {_visible(choice)}" for number, choice in enumerate(choices, start=1)]
+    lines = [f"{number}. {visible(choice)}" for number, choice in enumerate(choices, start=1)]
     return joined(words, Rich("\n".join(lines)))
 
 
@@ -76,24 +70,12 @@ def _labels(choices: Sequence[str]) -> list[str]:
     """What stands on the buttons: numbered like the choices above them, if those are there."""
     if all(map(_is_label, choices)):
         return list(choices)
-    numbered = [f"{number}. {_visible(choice)}" for number, choice in enumerate(choices, start=1)]
-    return [_shortened(one, _LONGEST_LABEL) for one in numbered]
+    numbered = [f"{number}. {visible(choice)}" for number, choice in enumerate(choices, start=1)]
+    return [shortened(one, _LONGEST_LABEL) for one in numbered]
 
 
 def _is_label(choice: str) -> bool:
-    return choice == _visible(choice) != "" and len(choice) <= _LONGEST_LABEL
-
-
-def _visible(text: str) -> str:
-    """Words in one line, without what hides or turns around what is read."""
-    seen = [one if _is_visible(one) else " " for one in clean(text)]
-    return " ".join("".join(seen).split()).strip(_JOINER)
-
-
-def _is_visible(character: str) -> bool:
-    if character == _JOINER:
-        return True
-    return character not in _BLANK and unicodedata.category(character) not in _INVISIBLE
+    return choice == visible(choice) != "" and len(choice) <= _LONGEST_LABEL
 
 
 def _hinted(words: Rich) -> Rich:
@@ -108,12 +90,8 @@ def _outcome(question: Question, who: str) -> str:
         case QuestionState.ANSWERED, QuestionKind.QUESTION:
             answer = question.answer or ""
             verb = "chose" if answer in question.choices else "answered"
-            told = _shortened(_visible(answer), _LONGEST_SHOWN)
+            told = shortened(visible(answer), _LONGEST_SHOWN)
             return f"{who[:1].upper()}{who[1:]} {verb}: {told}"
         case QuestionState.EXPIRED, _:
             return "⌛ Nobody answered in time."
     return "It was withdrawn."
-
-
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"

@@ -1,4 +1,8 @@
-"""Tables for narrow screens: aligned columns when they fit a phone, one record per row when not."""
+"""Tables for narrow screens.
+
+Those of agents have aligned columns when they fit a phone, and one record per row when not; those
+of key results are cut.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import dataclass
 
 WIDEST = 42
 
+_TICKS = re.compile(r"`+")
 _SPECIAL = re.compile(r"([\\`*_~\[\]<>|&])")
 
 
@@ -28,6 +33,23 @@ def draw(table: Table) -> str:
     return "\n\n".join(_record(table.head, row) for row in table.rows) + "\n"
 
 
+def squeezed(table: Table) -> str:
+    """The table as a block of code for a phone: where it is too wide, its cells are cut."""
+    every = (table.head, *table.rows)
+    widths = [min(max(map(width, cells)), WIDEST) for cells in zip(*every, strict=True)]
+    while sum(widths) + len(widths) - 1 > WIDEST:
+        widths[widths.index(max(widths))] -= 1
+    head, *rows = (_squeezed(row, widths, table.alignments) for row in every)
+    return fenced("\n".join([head, "+".join("-" * one for one in widths), *rows]))
+
+
+def fenced(text: str) -> str:
+    """Text as a block of code, whatever is in it."""
+    longest = max(map(len, _TICKS.findall(text)), default=0)
+    fence = "`" * max(longest + 1, 4)
+    return f"{fence}\n{text}\n{fence}"
+
+
 def width(text: str) -> int:
     """How many columns `text` takes in a font of fixed width."""
     return sum(map(_width, text))
@@ -37,6 +59,20 @@ def _width(character: str) -> int:
     if unicodedata.combining(character) or unicodedata.category(character) == "Cf":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _squeezed(row: tuple[str, ...], widths: list[int], alignments: tuple[str, ...]) -> str:
+    cells = map(_aligned, map(_cut, row, widths), widths, alignments)
+    return "|".join(cells).rstrip()
+
+
+def _cut(text: str, to: int) -> str:
+    if width(text) <= to:
+        return text
+    kept, room = 0, to - 1
+    while (room := room - _width(text[kept])) >= 0:
+        kept += 1
+    return f"{text[:kept]}…"
 
 
 def _columns(table: Table) -> list[str]:

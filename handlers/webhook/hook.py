@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service import config
-from service.core.model import Address, Binding, Cast, Channel
+from service.core.model import Address, Begins, Binding, Cast, Channel
 from service.core.prompt import Prompt
 from service.errors import BadInput
 
@@ -27,6 +27,7 @@ class Hook:
     answer_to: tuple[Address, ...]
     cast: Cast | None = None
     """The voices of its sessions, when it has a composition."""
+    begins: Begins = Begins()
 
     @property
     def directs(self) -> bool:
@@ -46,6 +47,7 @@ def compile_hook(
     binding: Binding,
     answer_to: Sequence[Address],
     cast: Cast | None = None,
+    begins: Begins | None = None,
 ) -> Hook:
     """Make a hook of its settings. Raises BadInput for a template that cannot be read."""
     return Hook(
@@ -61,6 +63,7 @@ def compile_hook(
         wait=settings.wait,
         answer_to=tuple(answer_to),
         cast=cast,
+        begins=begins or Begins(),
     )
 
 

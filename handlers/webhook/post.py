@@ -59,6 +59,10 @@ def ring_of(hook: Hook, key: str, post: Post, *, strict: bool) -> Ring:
         origin=Origin.EVENT,
         attachments=post.files,
         cast=hook.cast,
+        schema=hook.begins.schema,
+        scan=hook.begins.scan,
+        investigation=hook.begins.investigation,
+        owner=hook.begins.owner,
     )
 
 

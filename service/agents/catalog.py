@@ -36,12 +36,14 @@ from service.ports import (
 )
 
 if TYPE_CHECKING:
+    from service.agents.data import DataSources
     from service.agents.mcp import McpServers
     from service.agents.providers import Provider as OpenProvider
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _MCP = "mcp:"
+_DATA = "data:"
 _HTTP_GET = "http_get"
 _LONGEST_SECTION = 20_000
 _SETTINGS = "Settings"
@@ -63,7 +65,7 @@ class Catalog:
     """Implements the engine's `Agents`; a provider's module is imported only when configured.
 
     `extra` are tools by the name they have in the configuration, and `own` those that are made
-    for one agent, by its name first. Whoever made `mcp` opens and closes it.
+    for one agent, by its name first. Whoever made `mcp` and `data` opens and closes them.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class Catalog:
         agents: Mapping[str, Agent],
         *,
         mcp: McpServers | None = None,
+        data: DataSources | None = None,
         extra: Mapping[str, Sequence[Tool]] | None = None,
         own: Mapping[str, Mapping[str, Sequence[Tool]]] | None = None,
     ) -> None:
         self._settings = providers
         self._agents = agents
         self._mcp = mcp
+        self._data = data
         self._own = own or {}
         self._offline = OfflineModel(SystemClock())
         self._providers: dict[str, OpenProvider] = {}
@@ -152,7 +156,8 @@ class Catalog:
         if isinstance(found, Tool):
             return await found.run(call, caller)
         if found is not None and self._mcp is not None and self._mcp.owns(call.tool):
-            return tools.bounded(await self._mcp.call(call))
+            result = await self._mcp.call(call)
+            return await tools.kept(result) if found.data else tools.bounded(result)
         return tools.unknown(call, offered)
 
     def knobs(self, voice: Voice) -> Mapping[str, Knob]:
@@ -230,6 +235,8 @@ class Catalog:
         """The tools behind one name of the configuration."""
         if name.startswith(_MCP):
             return self._mcp.tools(name.removeprefix(_MCP)) if self._mcp else ()
+        if name.startswith(_DATA):
+            return self._data.tools(name.removeprefix(_DATA)) if self._data else ()
         return self._own.get(agent, {}).get(name) or self._named.get(name, ())
 
     def _sections(self, voice: Voice, state: State, stored: State) -> Iterator[tuple[str, str]]:
@@ -270,7 +277,13 @@ class Catalog:
             return None if server in servers else missing
         if self._of(agent, tool):
             return None
-        known = {*self._named, *self._own.get(agent, {}), *(f"{_MCP}{one}" for one in servers)}
+        databases = self._data.names if self._data else frozenset()
+        known = {
+            *self._named,
+            *self._own.get(agent, {}),
+            *(f"{_MCP}{one}" for one in servers),
+            *(f"{_DATA}{one}" for one in databases),
+        }
         return f"there is no tool {tool!r}; there are: {', '.join(sorted(known))}"
 
     def _collisions(self, name: str, agent: Agent) -> Iterator[str]:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import structlog
 from pydantic_core import to_jsonable_python
 
+from service.config import MOST_DATA
 from service.core.text import clean
 from service.errors import BadInput
 from service.ports import Caller, ToolCall, ToolResult, ToolSpec
@@ -59,7 +60,11 @@ class Tool:
         try:
             async with timer:
                 made = self.function(self._arguments(call.arguments), caller)
-                outcome = _outcome(await made if inspect.isawaitable(made) else made)
+                value = await made if inspect.isawaitable(made) else made
+                if not self.spec.data:
+                    return _result(call, value, _LARGEST_DATA)
+                # Much data takes too long for the event loop.
+                return await asyncio.to_thread(_result, call, value, MOST_DATA)
         except BadInput as error:
             return _failed(call, str(error))
         except asyncio.CancelledError as error:
@@ -71,7 +76,6 @@ class Tool:
             if timer.expired():
                 return _failed(call, f"{call.tool} did not finish within {limit:g} s.")
             return _broken(call, error)
-        return bounded(ToolResult(call.id, call.tool, outcome.text, data=outcome.data))
 
     def _arguments(self, text: str) -> Arguments:
         try:
@@ -116,9 +120,20 @@ def invalid(problems: Iterable[str]) -> BadInput:
     return BadInput(f"Invalid arguments. {told}. Call it again.")
 
 
-def bounded(result: ToolResult) -> ToolResult:
+def bounded(result: ToolResult, *, most_data: int = _LARGEST_DATA) -> ToolResult:
     """The same result, fit for the prompt and the database: clean, and not without end."""
-    return replace(result, text=_shortened(clean(result.text)), data=_kept(result.data))
+    return replace(result, text=_shortened(clean(result.text)), data=_kept(result.data, most_data))
+
+
+async def kept(result: ToolResult) -> ToolResult:
+    """The same for the result of a data tool, which may have more data."""
+    return await asyncio.to_thread(bounded, result, most_data=MOST_DATA)
+
+
+def _result(call: ToolCall, value: Any, most_data: int) -> ToolResult:
+    outcome = _outcome(value)
+    made = ToolResult(call.id, call.tool, outcome.text, data=outcome.data)
+    return bounded(made, most_data=most_data)
 
 
 def _outcome(value: Any) -> Outcome:
@@ -161,12 +176,16 @@ def _shortened(text: str) -> str:
     return f"{text[:kept]}\n[{left_out} of {len(text)} characters were left out here]"
 
 
-def _kept(data: Any) -> Any:
+def _kept(data: Any, most: int) -> Any:
     if data is None:
         return None
     plain = _cleaned(data)
-    size = len(json.dumps(plain, ensure_ascii=False).encode())
-    return plain if size <= _LARGEST_DATA else None
+    try:
+        size = len(json.dumps(plain, ensure_ascii=False, allow_nan=False).encode())
+    except (ValueError, RecursionError):
+        # A number without an end, or one that no reader takes.
+        return None
+    return plain if size <= most else None
 
 
 def _cleaned(value: Any) -> Any:

@@ -134,14 +134,17 @@ def permission(
     return Verdict.ASK if present(origin, policy) else Verdict.DENIED
 
 
-def may_interrupt(principal: str, *, owner: str) -> bool:
-    """Whether somebody may interrupt a session, or steer what it does by an interruption."""
-    return principal in (owner, OPERATOR)
+def may_interrupt(principal: str, *, owner: str, operator: bool = False) -> bool:
+    """Whether somebody may interrupt a session, or steer what it does by an interruption.
+
+    `operator` says that the console let them act in sessions of others.
+    """
+    return operator or principal in (owner, OPERATOR)
 
 
-def may_answer(principal: str, *, asked_of: str) -> bool:
+def may_answer(principal: str, *, asked_of: str, operator: bool = False) -> bool:
     """Whether somebody may answer a question."""
-    return principal in (asked_of, OPERATOR)
+    return operator or principal in (asked_of, OPERATOR)
 
 
 # -- who may use the console and the API ----------------------------------------------------------

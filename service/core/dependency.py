@@ -12,6 +12,8 @@ from service.errors import BadInput
 
 MOST = 50
 """Sessions that one session may depend on."""
+UNTITLED = "Untitled"
+"""How a session is called that has no title yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +94,18 @@ def check(
         elif upstream is None:
             problems.append(f"{where}: there is no such session in this project")
         elif one.field is not None:
-            problems += [f"{where}: {problem}" for problem in _condition_problems(one, upstream)]
+            problems += [f"{where}: {problem}" for problem in condition_problems(one, upstream)]
     if not problems and session is not None:
-        circle = _circle(session, [one.upstream for one in wanted], edges)
-        if circle:
-            names = " → ".join(f"“{siblings[one].title}”" for one in circle if one in siblings)
+        way = circle(session, [one.upstream for one in wanted], edges)
+        if way:
+            names = " → ".join(f"“{siblings[one].title}”" for one in way if one in siblings)
             problems.append(f"dependencies: they would go round in a circle: {names}")
     if problems:
         raise BadInput("\n".join(problems))
 
 
-def _condition_problems(one: Dependency, upstream: Upstream) -> list[str]:
+def condition_problems(one: Dependency, upstream: Upstream) -> list[str]:
+    """Why a dependency cannot ask this field of a session for this value."""
     enums = upstream.schema.enums() if upstream.schema else {}
     if not enums:
         return [
@@ -121,7 +124,7 @@ def _list(enums: Mapping[str, Sequence[str]]) -> str:
     return f"there are: {', '.join(enums)}"
 
 
-def _circle(
+def circle(
     start: SessionId,
     first: Sequence[SessionId],
     edges: Mapping[SessionId, Collection[SessionId]],

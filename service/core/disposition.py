@@ -19,7 +19,8 @@ LONGEST_VALUE = 100
 LONGEST_TEXT = 4000
 MOST_LISTED = 100
 
-_NAME = re.compile(r"[^\W\d]\w*(?:[ _-]\w+)*")
+# What all providers take for the name of a property.
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]*")
 _OPTIONAL = "optional "
 _LIST = "list of "
 _TAKES = (
@@ -118,8 +119,8 @@ class Schema:
         for name, written in list(given.items())[:MOST_FIELDS]:
             if not isinstance(name, str) or len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
                 problems.append(
-                    f"schema.{_shown(name)}: a field is called by 1 to {LONGEST_NAME} letters, "
-                    "digits, _, - and single spaces, beginning with a letter"
+                    f"schema.{_shown(name)}: a field is called by 1 to {LONGEST_NAME} of A-Z, "
+                    "a-z, 0-9, _ and -, beginning with a letter"
                 )
                 continue
             try:

@@ -127,6 +127,20 @@ class Cast:
 
 
 @dataclass(frozen=True, slots=True)
+class Begins:
+    """What a trigger begins besides a conversation."""
+
+    schema: Json | None = None
+    """What its new sessions are to come to."""
+    scan: str | None = None
+    """The template it runs."""
+    investigation: tuple[str, str] | None = None
+    """The project and title of the session it rings in."""
+    owner: str | None = None
+    """Whose its new sessions are."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewAttachment:
     """A file that came with a ring: its bytes, or where its channel keeps them."""
 
@@ -183,6 +197,16 @@ class Ring:
     """What a new session is to come to, as {field: type}; read by `core.disposition`."""
     scan: str | None = None
     """The template whose sessions a new session sees through."""
+    starts: bool = False
+    """Whether it is to be refused where something was said before."""
+    investigation: tuple[str, str] | None = None
+    """The project and title of the session it goes to; it comes before `session_key`."""
+    owner: str | None = None
+    """Whose a new session is; None is its author's."""
+    operator: bool = False
+    """Whether its author came by the console, where operators act in sessions of others, too."""
+    admin: bool = False
+    """Whether they may also interrupt in projects, where else only the session's owner does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 TITLE_LENGTH = 60
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -34,3 +36,13 @@ def _shortened(line: str) -> str:
         return line
     cut = line.rfind(" ", TITLE_LENGTH // 2, TITLE_LENGTH)
     return line[: cut if cut > 0 else TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def numbered(title: str, taken: Iterable[str]) -> str:
+    """The first of `title`, `title 2`, `title 3` … that is not taken in whichever case."""
+    folded = {one.casefold() for one in taken}
+    found, number = title, 1
+    while found.casefold() in folded:
+        number += 1
+        found = f"{title} {number}"
+    return found

@@ -12,6 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from service.core.access import may_answer, may_interrupt
+from service.core.disposition import Schema
 from service.core.model import (
     Accepted,
     Address,
@@ -20,6 +21,7 @@ from service.core.model import (
     Channel,
     Event,
     NewEvent,
+    ProjectId,
     Question,
     QuestionId,
     QuestionKind,
@@ -33,17 +35,20 @@ from service.core.model import (
     TurnKind,
 )
 from service.core.states import OccurrenceState, QuestionState, TurnState
-from service.core.text import clean, title_of
+from service.core.text import clean, numbered, title_of
 from service.engine import mirror
 from service.engine import questions as asking
+from service.engine.investigations import unready
 from service.engine.steering import interrupted
 from service.store import (
     attachments,
     audit,
     deliveries,
     inbox,
+    investigations,
     memory,
     occurrences,
+    projects,
     questions,
     sessions,
     turns,
@@ -52,6 +57,7 @@ from service.store import feed as events
 from service.store.deliveries import NewDelivery
 from service.store.ids import new_id
 from service.store.inbox import Received
+from service.store.investigations import Investigation
 from service.store.sessions import NewSession, Session
 from service.store.sql import insert_many
 from service.store.tables import messages as messages_table
@@ -60,6 +66,7 @@ from service.store.tables import turns as turns_table
 _NO_SESSION = Refusal(RefusalReason.UNKNOWN, "there is no such session")
 _ARCHIVED = Refusal(RefusalReason.ARCHIVED, "the session is archived; restore it first")
 _QUEUE_FULL = Refusal(RefusalReason.QUEUE_FULL, "too many messages of this session wait already")
+STARTED = Refusal(RefusalReason.FORBIDDEN, "the session has started already")
 # message.added and turn.queued
 _EVENTS_PER_MESSAGE = 2
 
@@ -115,6 +122,9 @@ class _Place:
     question: QuestionId | None = None
     home: Address | None = None
     """The chat that reads along."""
+    project: ProjectId | None = None
+    fresh: bool = False
+    """Whether nothing was said in it yet."""
 
 
 def _lock_begun(conn: sa.Connection, rings: Sequence[Ring]) -> Mapping[SessionId, Turn]:
@@ -140,6 +150,7 @@ def _places(conn: sa.Connection, rings: Sequence[Ring], *, at: datetime) -> list
     by_key = _by_key(conn, [ring for ring in rings if _goes_by_key(ring)], at=at)
     alone = [_new_session(ring) for ring in rings if _goes_alone(ring)]
     sessions.insert(conn, alone, at=at, last_event=_EVENTS_PER_MESSAGE)
+    _investigate(conn, alone, [ring for ring in rings if _goes_alone(ring)])
     fresh = iter(alone)
     places: list[_Place | Refusal] = []
     for ring in rings:
@@ -181,10 +192,20 @@ def _by_key(conn: sa.Connection, rings: Sequence[Ring], *, at: datetime) -> dict
     places = _locked(conn, first)
     missing = {key: _new_session(ring) for key, ring in first.items() if key not in places}
     if missing:
-        sessions.insert(conn, list(missing.values()), at=at, last_event=0)
+        made = sessions.insert(conn, list(missing.values()), at=at, last_event=0)
+        new = {key: one for key, one in missing.items() if one.id in made}
+        _investigate(conn, list(new.values()), [first[key] for key in new])
         # Also finds a session that another replica made in the meantime.
         places.update(_locked(conn, missing))
     return places
+
+
+def _investigate(conn: sa.Connection, new: Sequence[NewSession], rings: Sequence[Ring]) -> None:
+    """Store what new sessions are to come to, whose rings say so."""
+    for one, ring in zip(new, rings, strict=True):
+        if ring.schema is not None:
+            schema = Schema.parse(ring.schema)
+            investigations.insert(conn, Investigation(one.id, schema=schema))
 
 
 def _locked(conn: sa.Connection, keys: Iterable[str]) -> dict[str, _Place]:
@@ -201,6 +222,8 @@ def _place(one: Session) -> _Place:
         untitled=one.title is None,
         question=one.question,
         home=mirror.home_of(one),
+        project=one.project,
+        fresh=one.last_message == 0,
     )
 
 
@@ -208,7 +231,7 @@ def _new_session(ring: Ring) -> NewSession:
     return NewSession(
         id=SessionId(new_id()),
         binding=ring.binding,
-        owner=ring.author,
+        owner=ring.owner or ring.author,
         source=ring.session_source,
         origin=ring.channel,
         key=ring.session_key,
@@ -218,6 +241,8 @@ def _new_session(ring: Ring) -> NewSession:
         busy=ring.binding.busy,
         cast=ring.cast,
         task=ring.source if ring.channel is Channel.CRON else None,
+        investigated=ring.schema is not None,
+        scan=ring.scan,
     )
 
 
@@ -255,6 +280,8 @@ class _Group:
         question = self._question_for(ring, place)
         if question is not None:
             return self._answer(ring, received, place, question)
+        if (refusal := self._held_back(ring, place)) is not None:
+            return Stored(refusal)
         if self.room.get(place.session, 1) <= 0:
             return Stored(_QUEUE_FULL)
         if place.session in self.room:
@@ -275,9 +302,18 @@ class _Group:
         sessions.give_titles(self.conn, self.titles)
         deliveries.insert(self.conn, self.notices, at=self.at)
 
+    def _held_back(self, ring: Ring, place: _Place) -> Refusal | None:
+        """Why a session cannot begin with this, or not any more."""
+        if not place.fresh:
+            return STARTED if ring.starts else None
+        # What is in no project depends on nothing.
+        reason = unready(self.conn, place.session) if place.project is not None else None
+        return None if reason is None else Refusal(RefusalReason.NOT_READY, reason)
+
     def _queue(self, ring: Ring, received: Received, place: _Place) -> Stored:
         turn = received.turn
         assert turn is not None
+        place.fresh = False
         busy, before = self._busy(ring, place)
         mine = self._number(place, before) if before else []
         first = place.newest + 1
@@ -294,7 +330,7 @@ class _Group:
             _turn_row(ring, turn, place.session, place.newest, busy, answer_to, self.at)
         )
         if place.untitled and (title := title_of(ring.title or ring.text)):
-            self.titles.setdefault(place.session, title)
+            self.titles.setdefault(place.session, self._untaken(title, place))
         if ring.knobs:
             memory.write(self.conn, place.session, "knob", ring.knobs, at=self.at)
         if ring.occurrence is not None:
@@ -307,6 +343,12 @@ class _Group:
                 session_id=place.session,
             )
         return Stored(Accepted(turn, place.session, first), mine)
+
+    def _untaken(self, title: str, place: _Place) -> str:
+        """A title that no other session of the project has."""
+        if place.project is None or place.session in self.titles:
+            return title
+        return numbered(title, [*projects.titles(self.conn, place.project), *self.titles.values()])
 
     def _mirror(self, ring: Ring, place: _Place) -> Sequence[Address]:
         """Show the chat of the session what was said elsewhere; where the answer goes."""
@@ -321,7 +363,8 @@ class _Group:
         if busy is not Busy.INTERRUPT or ring.kind is not TurnKind.MESSAGE:
             return busy, []
         turn = self.begun.get(place.session)
-        allowed = may_interrupt(ring.author, owner=place.owner)
+        operator = ring.admin or (ring.operator and place.project is None)
+        allowed = may_interrupt(ring.author, owner=place.owner, operator=operator)
         if turn is None:
             return busy, []
         audit.note(
@@ -349,10 +392,12 @@ class _Group:
         said = ring.role is Role.USER and ring.kind is TurnKind.MESSAGE and ring.text.strip()
         if place.question is None or place.session not in self.begun or not said:
             return None
-        if ring.busy is Busy.INTERRUPT:
+        if ring.busy is Busy.INTERRUPT or ring.starts:
             return None
         question = questions.get(self.conn, place.question)
-        if question is None or not may_answer(ring.author, asked_of=question.asked_of):
+        if question is None or not may_answer(
+            ring.author, asked_of=question.asked_of, operator=ring.operator
+        ):
             return None
         # What was too long to be shown in the chat cannot be agreed to there.
         in_chat = ring.channel is Channel.TELEGRAM and question.kind is QuestionKind.APPROVAL

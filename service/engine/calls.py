@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from service.core.access import Policy, Verdict, permission, present
+from service.core.findings import Findings, Place
 from service.core.model import Origin, Question, Reply, Turn, Voice
 from service.core.state import State
 from service.core.states import ToolState
-from service.engine import questions
+from service.engine import findings, questions
 from service.engine.questions import PROMPT_USER, Call
 from service.errors import BadInput
 from service.ports import Agents, Caller, ToolCall, ToolResult, ToolSpec
@@ -71,6 +72,9 @@ class Calls:
         state: State,
         knobs: State,
         within: timedelta,
+        found: Findings | None,
+        read: findings.Read,
+        in_project: bool,
     ) -> None:
         self._agents = agents
         self._turn = turn
@@ -82,6 +86,9 @@ class Calls:
         self._state = state
         self._knobs = knobs
         self._within = within
+        self._findings = found
+        self._read = read
+        self._in_project = in_project
 
     @property
     def attended(self) -> bool:
@@ -91,10 +98,18 @@ class Calls:
     def offered(self) -> list[ToolSpec]:
         """The tools the model is told of: those that may run now, if need be once approved."""
         return [
-            spec
-            for spec in self._agents.tools(self._voice)
-            if self._verdict(spec) is not Verdict.DENIED
+            spec for spec in self._tools().values() if self._verdict(spec) is not Verdict.DENIED
         ]
+
+    def _tools(self) -> dict[str, ToolSpec]:
+        """All tools there are, by name: the voice's, and the engine's own."""
+        tools = self._agents.tools(self._voice)
+        offered = findings.offered(self._findings, tools, in_project=self._in_project)
+        return {spec.name: spec for spec in offered}
+
+    def _is_own(self, tool: str) -> bool:
+        """Whether it is the engine's, which acts on nothing but the session's findings."""
+        return self._findings is not None and tool in findings.OWN
 
     def plan(self, iteration: int, calls: Sequence[ToolCall]) -> Plan:
         """Decide about every call before the first one runs."""
@@ -131,7 +146,7 @@ class Calls:
         self, iteration: int, calls: Sequence[StoredCall]
     ) -> dict[int, tuple[ToolState, ToolResult]]:
         """Results for calls that were running when the process died: only safe ones run again."""
-        specs = {spec.name: spec for spec in self._agents.tools(self._voice)}
+        specs = self._tools()
         safe = [
             (one.ordinal, one.call)
             for one in calls
@@ -148,8 +163,7 @@ class Calls:
         """A question to ask first, the reason not to run it, or None to run it."""
         if ordinal >= TOOLS_AT_ONCE:
             return TOO_MANY
-        specs = {spec.name: spec for spec in self._agents.tools(self._voice)}
-        spec = specs.get(call.tool)
+        spec = self._tools().get(call.tool)
         verdict = Verdict.DENIED if spec is None else self._verdict(spec)
         if spec is None:
             offered = ", ".join(sorted(one.name for one in self.offered())) or "none"
@@ -168,7 +182,7 @@ class Calls:
         return _FORBIDDEN.format(tool=spec.name) if verdict is Verdict.DENIED else None
 
     def _verdict(self, spec: ToolSpec) -> Verdict:
-        if spec.name == PROMPT_USER.name:
+        if spec.name == PROMPT_USER.name or self._is_own(spec.name):
             return Verdict.ALLOWED
         return permission(
             self._turn.origin,
@@ -191,8 +205,22 @@ class Calls:
             state=self._state,
             knobs=self._knobs,
         )
-        result = await self._agents.call(call, caller)
+        result = await self._result(call, caller, iteration, ordinal)
         return (ToolState.ERROR if result.failed else ToolState.DONE), result
+
+    async def _result(
+        self, call: ToolCall, caller: Caller, iteration: int, ordinal: int
+    ) -> ToolResult:
+        if self._findings is None:
+            return await self._agents.call(call, caller)
+        if self._is_own(call.tool):
+            return await findings.run(call, self._findings, self._read)
+        result = await self._agents.call(call, caller)
+        spec = self._tools().get(call.tool)
+        if result.failed or result.data is None or spec is None or not spec.data:
+            return result
+        place = Place(call.tool, iteration, ordinal)
+        return findings.named(self._findings, place, caller.key, result)
 
 
 def _error(call: ToolCall, text: str) -> tuple[ToolState, ToolResult]:

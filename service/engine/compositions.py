@@ -19,6 +19,7 @@ from service.core.model import Binding, Cast, NewVoice, Refusal, RefusalReason
 from service.core.rounds import Continuation, Mode
 from service.core.text import clean
 from service.errors import BadInput, ConfigError
+from service.store import audit
 from service.store import compositions as store
 from service.store.compositions import StoredComposition
 from service.store.database import Database
@@ -80,28 +81,29 @@ class Compositions:
         found = None if name != clean(name) else await self._database.read(store.get, name)
         return self._made(found) if found else None
 
-    async def make(self, given: Mapping[str, Any]) -> CompositionView | Refusal:
+    async def make(self, given: Mapping[str, Any], *, by: str) -> CompositionView | Refusal:
         """Make one of `name`, `voices`, `mode` and `continuation`. Raises BadInput with all."""
         new = self._read(given, archived=False)
-        refusal = await self._database.write(self._insert, new)
+        refusal = await self._database.write(self._insert, new, by)
         return refusal or self._made(new)
 
-    async def change(self, name: str, given: Mapping[str, Any]) -> CompositionView | Refusal:
+    async def change(
+        self, name: str, given: Mapping[str, Any], *, by: str
+    ) -> CompositionView | Refusal:
         """Replace a made one; `name` renames it, `archived` stays when it is not given."""
         found = await self.get(name)
         if (refusal := _fixed(found, name)) is not None or found is None:
             return refusal or _unknown(name)
         new = self._read({"name": name, **given}, archived=found.archived)
-        refusal = await self._database.write(self._replace, name, new)
+        refusal = await self._database.write(self._replace, name, new, by)
         return refusal or self._made(new)
 
-    async def remove(self, name: str) -> Refusal | None:
+    async def remove(self, name: str, *, by: str) -> Refusal | None:
         """Remove a made one; what was begun with it stays as it is."""
         found = await self.get(name)
         if (refusal := _fixed(found, name)) is not None:
             return refusal
-        gone = await self._database.write(store.delete, name)
-        return None if gone else _unknown(name)
+        return await self._database.write(_delete, name, by)
 
     async def resolve(self, wanted: str | Sequence[object]) -> Cast:
         """The cast for a session: of the composition of this name, or of voices listed here.
@@ -181,21 +183,43 @@ class Compositions:
 
     # -- transactions ------------------------------------------------------------------------
 
-    def _insert(self, conn: sa.Connection, new: StoredComposition) -> Refusal | None:
+    def _insert(self, conn: sa.Connection, new: StoredComposition, by: str) -> Refusal | None:
         if self._is_taken(conn, new.name):
-            return _taken(new.name)
-        if store.count(conn) >= MOST:
-            return Refusal(RefusalReason.FORBIDDEN, f"at most {MOST} can be made; remove some")
-        return None if store.insert(conn, new) else _taken(new.name)
+            refusal: Refusal | None = _taken(new.name)
+        elif store.count(conn) >= MOST:
+            refusal = Refusal(RefusalReason.FORBIDDEN, f"at most {MOST} can be made; remove some")
+        else:
+            refusal = None if store.insert(conn, new) else _taken(new.name)
+        _note(conn, by, "composition.make", new.name, refusal)
+        return refusal
 
-    def _replace(self, conn: sa.Connection, name: str, new: StoredComposition) -> Refusal | None:
+    def _replace(
+        self, conn: sa.Connection, name: str, new: StoredComposition, by: str
+    ) -> Refusal | None:
         if new.name != name and self._is_taken(conn, new.name, besides=name):
-            return _taken(new.name)
-        return None if store.replace(conn, name, new) else _unknown(name)
+            refusal: Refusal | None = _taken(new.name)
+        else:
+            refusal = None if store.replace(conn, name, new) else _unknown(name)
+        _note(conn, by, "composition.change", name, refusal, to=new.name, archived=new.archived)
+        return refusal
 
     def _is_taken(self, conn: sa.Connection, name: str, *, besides: str | None = None) -> bool:
         names = {*self._configured, *(one.name for one in store.every(conn))} - {besides}
         return name.casefold() in {one.casefold() for one in names if one is not None}
+
+
+def _delete(conn: sa.Connection, name: str, by: str) -> Refusal | None:
+    refusal = None if store.delete(conn, name) else _unknown(name)
+    _note(conn, by, "composition.remove", name, refusal)
+    return refusal
+
+
+def _note(
+    conn: sa.Connection, by: str, action: str, name: str, refusal: Refusal | None, **detail: object
+) -> None:
+    """Write down who did, or tried to do, this; what voices are told is nobody else's business."""
+    at, allowed = datetime.now(UTC), refusal is None
+    audit.note(conn, by, action, session=None, allowed=allowed, at=at, composition=name, **detail)
 
 
 def _as_json(composition: Composition) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from service.core.model import (
     Channel,
     Event,
     NewVoice,
+    ProjectId,
     Question,
     QuestionId,
     SessionId,
@@ -31,11 +32,12 @@ from service.core.model import (
 from service.core.rounds import Mode
 from service.core.states import InboxState, ReplyState, TurnState
 from service.core.text import clean
-from service.engine import keeping, memory, steering, voicing
+from service.engine import investigations, keeping, memory, overview, scans, steering, voicing
 from service.engine.feed import Feed
 from service.engine.keeping import Kept, NotKept
 from service.engine.memory import Memory
 from service.engine.metrics import Metrics
+from service.engine.overview import ProjectContents, ProjectSummary, Results
 from service.engine.steering import Answering, Interrupting
 from service.engine.voicing import SetUp
 from service.ports import Agents
@@ -180,6 +182,10 @@ class Command:
     async def stop_session(self, session: SessionId, *, by: str) -> int:
         """Stop what runs and what waits in a session; how many turns that is."""
         active = await self._transaction.run(turns.active, session)
+        for one in active[:1]:
+            for part in await self._transaction.run(scans.active_in, one.id):
+                # Nothing new is begun for a scan that is over, so its parts are stopped first.
+                await self._stop(await self._transaction.run(turns.active, part), by)
         return await self._stop(active, by)
 
     async def stop_turn(self, turn: TurnId, *, home: Address | None = None, by: str) -> bool:
@@ -262,13 +268,26 @@ class Command:
         """Bring a session back from the archive."""
         return self._kept(session, await self._transaction.run(keeping.restore, session, by))
 
+    async def take_up(self, session: SessionId, *, key: str, by: str) -> NotKept | None:
+        """Bring a session back from the archive as the one that has `key` from now on.
+
+        The one that had it meanwhile keeps its history.
+        """
+        refused = await self.restore(session, by=by)
+        if refused is None:
+            await self._transaction.run(_give_key, session, key)
+        return refused
+
     async def read(self, session: SessionId) -> NotKept | None:
         """Note that somebody has looked at everything there is in a session."""
         return self._kept(session, await self._transaction.run(keeping.read, session))
 
-    async def delete(self, session: SessionId, *, by: str) -> NotKept | None:
-        """Delete a session and all it holds for good."""
-        return self._kept(session, await self._transaction.run(keeping.delete, session, by))
+    async def delete(
+        self, session: SessionId, *, by: str, dependants: bool = False
+    ) -> NotKept | None:
+        """Delete a session and all it holds for good; with `dependants` also if others need it."""
+        kept = await self._transaction.run(keeping.delete, session, by, dependants=dependants)
+        return self._kept(session, kept)
 
     def _kept(self, session: SessionId, kept: Kept) -> NotKept | None:
         if kept.refused is None:
@@ -345,6 +364,28 @@ class Command:
         """Set a value of the session's state; None removes it. Raises BadInput."""
         appended = await self._transaction.run(memory.set_state, session, name, value)
         self._tell(session, appended)
+
+    # -- investigations ----------------------------------------------------------------------
+
+    async def projects(self, *, reader: str) -> Sequence[ProjectSummary]:
+        """The projects that somebody may see, the most recently active first."""
+        return await self._transaction.run(overview.projects_of, reader)
+
+    async def project(self, project: ProjectId, *, reader: str) -> ProjectContents | None:
+        """A project with its sessions; None when there is none that `reader` may see."""
+        return await self._transaction.run(overview.contents_of, self._agents, project, reader)
+
+    async def may_see(self, session: SessionId, *, reader: str) -> bool:
+        """Whether somebody may see what a session found out."""
+        return await self._transaction.run(overview.may_see, session, reader)
+
+    async def results(self, session: SessionId, *, skip: int = 0, limit: int) -> Results:
+        """`limit` of a session's key results after the first `skip`, with their data."""
+        return await self._transaction.run(overview.results_of, session, skip=skip, limit=limit)
+
+    async def investigation(self, session: SessionId) -> investigations.View | None:
+        """What a session is to come to and came to; None when there is no such session."""
+        return await self._transaction.run(investigations.view_of, self._agents, session)
 
     def _tell(self, session: SessionId, appended: Sequence[Event]) -> None:
         if appended:
@@ -430,16 +471,20 @@ class Controls:
             yield Command(transaction, self._agents, self._live, after)
         self._tell(after)
 
-    async def delete(self, session: SessionId, *, by: str) -> NotKept | None:
-        """Delete a session and all it holds for good.
+    async def delete(
+        self, session: SessionId, *, by: str, dependants: bool = False
+    ) -> NotKept | None:
+        """Delete a session and all it holds for good; with `dependants` also if others need it.
 
         What was said in a long one goes first and in steps, between which others can write: when
         the process dies meanwhile, the rest is still there to be deleted.
         """
+        if not dependants and await self._database.read(keeping.is_needed, session):
+            return NotKept.NEEDED
         while await self._database.write(lists.thin, session, steps=_DELETED_AT_ONCE):
             pass
         async with self.steps() as command:
-            return await command.delete(session, by=by)
+            return await command.delete(session, by=by, dependants=dependants)
 
     def _tell(self, after: _After) -> None:
         for turn in after.stopping:
@@ -455,6 +500,11 @@ def _replace_session(conn: sa.Connection, new: NewSession) -> None:
     assert new.key is not None
     sessions.release_key(conn, new.key)
     sessions.insert(conn, [new], at=datetime.now(UTC), last_event=0)
+
+
+def _give_key(conn: sa.Connection, session: SessionId, key: str) -> None:
+    sessions.release_key(conn, key)
+    lists.change(conn, session, key=key)
 
 
 def _status(conn: sa.Connection, key: str) -> SessionStatus | None:

@@ -24,6 +24,7 @@ from service.core.model import (
 )
 from service.core.reply import TurnView, fold_all
 from service.core.states import QuestionState, ReplyState, ToolState, TurnState
+from service.engine import scans
 from service.engine.questions import answered
 from service.store import deliveries, memory, occurrences, replies, sessions, spending, turns
 from service.store import feed as events_store
@@ -77,6 +78,8 @@ class Ending:
     momentary: tuple[str, ...] = ()
     """Knobs that go back to their defaults."""
     compacted: Compacted | None = None
+    scan: TurnId | None = None
+    """The scan that its session is part of, whose turn is locked."""
 
 
 def end(
@@ -118,6 +121,8 @@ def end(
     if waited:
         deliveries.go_on(conn, turn.id, at=at)
     _account(conn, turn, ending, at)
+    if ending.scan is not None:
+        scans.wake(conn, ending.scan, at=at)
     return numbered
 
 
@@ -139,7 +144,8 @@ def end_unattended(
         for reply in replies.unfinished(conn, turn.id)
     ]
     agent = next(iter(voices.values())).agent
-    ending = Ending(state, error, turn.usage, turn.processing, agent=agent)
+    scan = scans.lock(conn, turn.session)
+    ending = Ending(state, error, turn.usage, turn.processing, agent=agent, scan=scan)
     return ending, end(conn, turn, spoken, ending, ())
 
 

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+import structlog
 
 from service.core.model import Event, NewEvent, SessionId, TurnId
 from service.engine.groups import Groups
-from service.errors import Fenced
+from service.errors import Fenced, StoreError
 from service.store import feed as store
 from service.store import turns
 from service.store.database import Database
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
 _PAGE = 500
 # A follower that is this far behind reads the log instead of holding events in memory.
 _BACKLOG = 256
-# Without a wake-up (another replica wrote and its hint was lost) the log is read this often.
+# Without a wake-up followers learn this late of what is new: another replica wrote it and its hint
+# was lost, or whoever wrote it here was cut off between the commit and the announcement.
 _POLL_SECONDS = 1.0
 
 
@@ -53,12 +57,21 @@ class Appended:
 class _Follower:
     """What one follower has not seen yet; empties itself when it falls behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: int) -> None:
         self.wake = asyncio.Event()
         self.events: list[Event] = []
-        self.behind = False
+        self.behind = True
+        self._known = after
+
+    def know(self, number: int) -> bool:
+        """Note the number of the newest event it has or is going to read; whether that is new."""
+        new = number > self._known
+        self._known = max(number, self._known)
+        return new
 
     def tell(self, events: Sequence[Event]) -> None:
+        if events:
+            self.know(events[-1].number)
         if self.behind or len(self.events) + len(events) > _BACKLOG:
             self.behind = True
             self.events = []
@@ -91,6 +104,7 @@ class Feed:
         self._hint = hint
         self._followers: dict[SessionId, set[_Follower]] = {}
         self._watchers: list[Watcher] = []
+        self._polling: asyncio.Task[None] | None = None
         self._groups: Groups[_Batch, _Stored | None] = Groups(database, _append)
 
     async def append(
@@ -144,15 +158,16 @@ class Feed:
 
         With `turn` only that turn's events; then it ends after the turn's last one.
         """
-        follower = _Follower()
-        self._followers.setdefault(session, set()).add(follower)
+        follower = _Follower(after)
+        self._join(session, follower)
         try:
-            follower.poke()
             cursor = after
             while True:
                 events, behind = follower.take()
                 if behind or (events and events[0].number > cursor + 1):
                     events = await self._read(session, cursor, turn)
+                    if events:
+                        follower.know(events[-1].number)
                     if len(events) == _PAGE:
                         follower.poke()
                 for event in events:
@@ -164,23 +179,40 @@ class Feed:
                     yield event
                     if turn is not None and event.kind == "turn.finished":
                         return
-                await _woken(follower)
+                await follower.wake.wait()
         finally:
-            followers = self._followers[session]
-            followers.discard(follower)
-            if not followers:
-                del self._followers[session]
+            self._leave(session, follower)
+
+    def _join(self, session: SessionId, follower: _Follower) -> None:
+        self._followers.setdefault(session, set()).add(follower)
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll(), name="feed-poll")
+
+    def _leave(self, session: SessionId, follower: _Follower) -> None:
+        followers = self._followers[session]
+        followers.discard(follower)
+        if not followers:
+            del self._followers[session]
+        if not self._followers and self._polling is not None:
+            self._polling.cancel()
+            self._polling = None
+
+    async def _poll(self) -> None:
+        """Look, once for all followers, whether there is something they were not told of."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            try:
+                newest = await self._database.read(store.newest_of, list(self._followers))
+            except StoreError as error:
+                log.debug("feed.not_polled", error=str(error))
+                continue
+            for session, number in newest.items():
+                for follower in self._followers.get(session, ()):
+                    if follower.know(number):
+                        follower.poke()
 
     async def _read(self, session: SessionId, after: int, turn: TurnId | None) -> list[Event]:
         return await self._database.read(store.read, session, after=after, turn=turn, limit=_PAGE)
-
-
-async def _woken(follower: _Follower) -> None:
-    late = asyncio.get_running_loop().call_later(_POLL_SECONDS, follower.poke)
-    try:
-        await follower.wake.wait()
-    finally:
-        late.cancel()
 
 
 def _append(conn: sa.Connection, batches: Sequence[_Batch]) -> list[_Stored | None]:

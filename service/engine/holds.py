@@ -9,11 +9,12 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from service.errors import Fenced
+from service.failpoints import LEASE_SECONDS
 
-LEASE = timedelta(seconds=30)
-BEAT = timedelta(seconds=10)
+LEASE = timedelta(seconds=LEASE_SECONDS)
+BEAT = LEASE / 3
 # A holder stops trusting its lease before others may take over.
-_MARGIN = timedelta(seconds=5)
+_MARGIN = LEASE / 6
 
 
 class Interruption(Enum):

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
 
-from service.core.model import Accepted, Channel, Refusal, RefusalReason, Ring, TurnId
+from service.core.model import (
+    Accepted,
+    Channel,
+    Refusal,
+    RefusalReason,
+    Ring,
+    SessionId,
+    TurnId,
+)
 from service.core.states import InboxState
 from service.core.text import clean
 from service.engine import acceptance
-from service.engine.acceptance import Stored
+from service.engine.acceptance import STARTED, Stored
 from service.engine.feed import Feed
 from service.engine.groups import Groups
 from service.engine.metrics import Metrics
 from service.failpoints import reach
-from service.store import inbox
+from service.store import inbox, investigations, projects, sessions
 from service.store.database import Database
 from service.store.ids import new_id
 from service.store.inbox import Received
@@ -59,6 +68,18 @@ class Intake:
         """
         if self._draining:
             return Refusal(RefusalReason.DRAINING, "the service is shutting down; try again")
+        if ring.investigation is None:
+            return await self._accept(ring)
+        found = await self._database.read(_named, *ring.investigation)
+        if isinstance(found, Refusal):
+            return found
+        outcome = await self._accept(found.heard(ring))
+        if outcome is not STARTED:
+            return outcome
+        # Another ring has begun it in this moment.
+        return await self._accept(replace(ring, session=found.session))
+
+    async def _accept(self, ring: Ring) -> Accepted | Refusal:
         stored = await self._groups.submit(ring)
         reach("intake.committed")
         outcome = stored.outcome
@@ -110,6 +131,38 @@ class Intake:
 
     def _store(self, conn: sa.Connection, rings: Sequence[Ring]) -> list[Stored]:
         return _store_group(conn, rings, queue_limit=self._queue_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A session that triggers name by its project and title."""
+
+    session: SessionId
+    request: str | None
+    """What it begins with; None when it has begun."""
+
+    def heard(self, ring: Ring) -> Ring:
+        """The ring as the session is to hear it: the first one comes with its request."""
+        words = (self.request, ring.text)
+        text = "\n\n".join(one for one in words if one and one.strip())
+        starts = self.request is not None
+        return replace(ring, session=self.session, text=text, starts=starts)
+
+
+def _named(conn: sa.Connection, project: str, title: str) -> _Named | Refusal:
+    found = projects.by_name(conn, project)
+    if found is None:
+        return Refusal(RefusalReason.UNKNOWN, f"there is no project {project!r}")
+    wanted = title.strip().casefold()
+    for session, one in investigations.siblings(conn, found.id).items():
+        if one.title.casefold() != wanted:
+            continue
+        stored = sessions.get(conn, session)
+        mine = investigations.get(conn, session)
+        fresh = stored is not None and stored.last_message == 0
+        return _Named(session, mine.request if mine is not None and fresh else None)
+    detail = f"the project {project!r} has no session {title!r}"
+    return Refusal(RefusalReason.UNKNOWN, detail)
 
 
 def _note(conn: sa.Connection, received: Received) -> bool:

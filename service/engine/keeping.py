@@ -9,9 +9,11 @@ from enum import StrEnum, auto
 
 import sqlalchemy as sa
 
-from service.core.model import Event, NewEvent, SessionId, TurnId
+from service.core.dependency import UNTITLED
+from service.core.model import Event, NewEvent, ProjectId, SessionId, TurnId
 from service.core.states import TurnState
-from service.store import audit, lists, sessions, turns
+from service.engine import scans
+from service.store import audit, investigations, lists, projects, sessions, turns
 from service.store import feed as events
 from service.store.sessions import Session
 
@@ -26,6 +28,8 @@ class NotKept(StrEnum):
     ARCHIVED = auto()
     PINNED = auto()
     BUSY = auto()
+    TITLED = auto()
+    NEEDED = auto()
 
     @property
     def detail(self) -> str:
@@ -37,6 +41,8 @@ _DETAILS = {
     NotKept.UNKNOWN: "there is no such session",
     NotKept.ARCHIVED: "the session is archived; restore it first",
     NotKept.PINNED: "the session is pinned; unpin it first",
+    NotKept.TITLED: "title: another session of the project is called so already",
+    NotKept.NEEDED: "other sessions depend on it",
     NotKept.BUSY: "the session has something to do; stop it first, or wait until it is done",
 }
 
@@ -53,9 +59,14 @@ class Kept:
 
 def rename(conn: sa.Connection, session: SessionId, title: str, by: str) -> Kept:
     """Give a session a title that nothing but another renaming changes."""
+    project = lock_project(conn, session)
     found = _locked(conn, session)
     if isinstance(found, NotKept):
         return Kept(found)
+    if project is not None:
+        if _is_taken(conn, project, session, title):
+            return Kept(NotKept.TITLED)
+        investigations.retitle(conn, session, title)
     lists.change(conn, session, title=title, titled=True)
     return _told(conn, found, what="renamed", title=title, by=by)
 
@@ -117,13 +128,36 @@ def read(conn: sa.Connection, session: SessionId) -> Kept:
     return Kept()
 
 
-def delete(conn: sa.Connection, session: SessionId, by: str) -> Kept:
-    """Delete a session for good, whatever it does; what it did elsewhere stays written down."""
+def lock_project(conn: sa.Connection, session: SessionId) -> ProjectId | None:
+    """Lock the project of a session, which comes before everything in it."""
+    found = sessions.get(conn, session)
+    if found is None or found.project is None:
+        return None
+    projects.lock(conn, found.project)
+    return found.project
+
+
+def is_needed(conn: sa.Connection, session: SessionId) -> bool:
+    """Whether others depend on a session."""
+    return bool(investigations.dependants_of(conn, session))
+
+
+def delete(conn: sa.Connection, session: SessionId, by: str, *, dependants: bool = False) -> Kept:
+    """Delete a session for good, whatever it does; what it did elsewhere stays written down.
+
+    One that others depend on only with `dependants`, who are held back from then on.
+    """
+    project = lock_project(conn, session)
     # Turns before their session, as everybody locks them.
+    scan = scans.lock(conn, session) if project is not None else None
     active = turns.active(conn, session)
     found = _locked(conn, session, archived=True)
     if isinstance(found, NotKept):
         return Kept(found)
+    if project is not None:
+        if not dependants and is_needed(conn, session):
+            return Kept(NotKept.NEEDED)
+        investigations.retitle(conn, session, found.title or UNTITLED)
     at = datetime.now(UTC)
     audit.note(
         conn,
@@ -136,6 +170,8 @@ def delete(conn: sa.Connection, session: SessionId, by: str) -> Kept:
         created_at=found.created_at.isoformat(),
     )
     lists.delete(conn, session)
+    if scan is not None:
+        scans.wake(conn, scan, at=at)
     gone = NewEvent("session.changed", {"what": "deleted", "by": by})
     # Whoever follows is told; nobody can read it later.
     told = events.number([gone], found.last_event, at)
@@ -166,6 +202,13 @@ def _locked(
     if found is None:
         return NotKept.UNKNOWN
     return NotKept.ARCHIVED if found.archived and not archived else found
+
+
+def _is_taken(conn: sa.Connection, project: ProjectId, session: SessionId, title: str) -> bool:
+    others = investigations.siblings(conn, project)
+    return any(
+        one.title.casefold() == title.casefold() for id_, one in others.items() if id_ != session
+    )
 
 
 def _told(conn: sa.Connection, session: Session, **data: object) -> Kept:

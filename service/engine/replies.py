@@ -11,7 +11,10 @@ from functools import partial
 import sqlalchemy as sa
 import structlog
 
+from service.core import briefing
 from service.core.access import Policy
+from service.core.briefing import Briefing
+from service.core.findings import Findings, Kept
 from service.core.model import (
     Ended,
     Event,
@@ -27,7 +30,7 @@ from service.core.model import (
 )
 from service.core.state import State
 from service.core.states import QuestionState, ReplyState, ToolState
-from service.engine import compaction, questions
+from service.engine import compaction, findings, questions
 from service.engine.asking import Asking, Response
 from service.engine.calls import Calls, Found
 from service.engine.feed import Feed
@@ -40,7 +43,7 @@ from service.errors import ProviderError, StoreDown
 from service.failpoints import reach
 from service.ports import Agents, Prompt, Said, Step, ToolCall, ToolResult, ToolSpec
 from service.store import feed as events_store
-from service.store import memory, sessions, turns
+from service.store import investigations, key_results, memory, sessions, turns
 from service.store import replies as store
 from service.store.database import Database
 from service.store.memory import Remembered
@@ -94,9 +97,13 @@ class Begun:
     company: str = ""
     """What the voice is told of the others; empty when it is alone."""
     iterations_before: int = 0
-    """Of the session's other turns, when its limit counts them."""
+    """Of the session's other turns, when its limit counts them; less what its owner added."""
     spent_today: int = 0
     """Millionths of a US dollar that the agent took today, when it has a limit."""
+    briefing: Briefing | None = None
+    """What an investigation adds to the prompt; None when the session is none."""
+    kept: Kept | None = None
+    """What the session found out before; None when it is to come to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,7 @@ class _Boundary:
     stopped: bool = False
     added: tuple[str, ...] = ()
     remembered: Remembered | None = None
+    kept: Kept | None = None
 
 
 class Replies:
@@ -185,6 +193,7 @@ class ReplyInProgress:
         self._limits = agents.limits(begun.voice)
         self._state = State(begun.remembered.state)
         self._knobs = State(self._with_defaults(begun.remembered.knobs))
+        self._findings = Findings(begun.kept) if begun.kept is not None else None
         self._calls = Calls(
             agents,
             begun.turn,
@@ -195,6 +204,9 @@ class ReplyInProgress:
             state=self._state,
             knobs=self._knobs,
             within=self._limits.answer_within,
+            found=self._findings,
+            read=self._data_of,
+            in_project=begun.briefing is not None and begun.briefing.in_project,
         )
         self._interrupted = begun.turn.interrupted_by is not None
         self.steered = any(one.added for one in begun.iterations)
@@ -324,9 +336,19 @@ class ReplyInProgress:
         return Prompt(system, self._history, tuple(self._steps), tools, self._limits.output_tokens)
 
     def _system(self) -> str:
-        shown = self._agents.sections(self._begun.voice, self._state, self._knobs)
-        parts = (self._begun.company, self._begun.voice.prompt, shown)
-        return "\n\n".join(part for part in parts if part)
+        begun = self._begun
+        # Nothing is found out while the conversation is summed up.
+        plain = begun.briefing is None or self._turn.kind is TurnKind.COMPACT
+        offered = () if plain else self._calls.offered()
+        found = briefing.sections(
+            company=begun.company,
+            prompt=begun.voice.prompt,
+            state=self._agents.sections(begun.voice, self._state, self._knobs),
+            briefing=None if plain else begun.briefing,
+            findings=None if plain else self._findings,
+            tools={one.name: one.description for one in offered},
+        )
+        return briefing.whole(found)
 
     def _with_note(self, note: str) -> Prompt:
         """Everything so far and a note of ours after it, for a response without tools."""
@@ -464,6 +486,8 @@ class ReplyInProgress:
         whole = partial(_with_text, self._reply, self.speech.text, work)
         await self.speech.store(partial(self._persist, whole, steer))
         boundary = self._stored
+        if self._findings is not None and boundary.kept is not None:
+            self._findings.stored(boundary.kept)
         if boundary.remembered is not None:
             self._state.stored(boundary.remembered.state)
             self._knobs.stored(self._with_defaults(boundary.remembered.knobs))
@@ -508,7 +532,7 @@ class ReplyInProgress:
         new = list(events)
         joined: list[NewEvent] = []
         added: tuple[str, ...] = ()
-        remembered = None
+        remembered, kept = None, None
         alone = not self._begun.company
         if steer is not None:
             if alone:
@@ -516,12 +540,15 @@ class ReplyInProgress:
                 joined, added = _join(conn, self._turn, self._reply, steer)
                 new += joined
             remembered = self._remember(conn, at)
+            found, kept = self._keep_findings(conn, at)
+            new += found
         boundary = _Boundary(
             interrupted=asked.interrupted_by is not None,
             joined=bool(joined),
             stopped=not alone and store.stop_requested(conn, self._reply),
             added=added,
             remembered=remembered,
+            kept=kept,
         )
         if not new:
             return asked, boundary, []
@@ -534,6 +561,24 @@ class ReplyInProgress:
         memory.write(conn, session, "state", self._state.changes(), at=at)
         memory.write(conn, session, "knob", self._knobs.changes(), at=at)
         return memory.read(conn, session)
+
+    def _keep_findings(
+        self, conn: sa.Connection, at: datetime
+    ) -> tuple[list[NewEvent], Kept | None]:
+        """Write what was found out; read what people made of it meanwhile."""
+        if self._findings is None:
+            return [], None
+        begun = self._begun
+        told = findings.store(
+            conn, self._turn, begun.reply, self._findings, by=begun.voice.name, at=at
+        )
+        session = self._turn.session
+        now = investigations.get(conn, session) if begun.briefing is not None else None
+        return told, findings.kept(conn, session, now)
+
+    async def _data_of(self, result: str) -> str | None:
+        """The stored data of one of the session's results."""
+        return await self._database.read(key_results.data, self._turn.session, result)
 
     def _with_defaults(self, turned: Mapping[str, object]) -> dict[str, object]:
         knobs = self._agents.knobs(self._begun.voice)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from service.core.model import Question, Reply, Turn, TurnId, VoiceId
 from service.core.states import TURN_FINAL, TurnState
+from service.engine import findings, scans
 from service.engine.feed import Feed
 from service.engine.questions import views
 from service.store import feed as events
@@ -34,6 +35,8 @@ class Result:
     """The names of the session's voices."""
     replies: tuple[Reply, ...] = ()
     """Of all rounds so far."""
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    """What a session came to that is to come to something: its own, or those of its scan."""
 
     @property
     def final(self) -> bool:
@@ -60,6 +63,7 @@ class Result:
             "usage": asdict(turn.usage),
             "questions": views(self.questions),
             **(told if len(self.voices) > 1 else {}),
+            **self.findings,
         }
 
     def _reply(self, one: Reply) -> dict[str, Any]:
@@ -115,8 +119,16 @@ def _result(conn: sa.Connection, turn_id: TurnId) -> Result | None:
     if turn.state in TURN_FINAL:
         last = events.newest(conn, turn.session, turn_id)
     open_ = questions.open_of_turn(conn, turn_id) if turn.state is TurnState.WAITING else ()
-    names = {one.id: one.name for one in sessions.voices_of(conn, turn.session)}
-    return Result(turn, text, last, tuple(open_), names, tuple(spoken))
+    there = sessions.find_with_voices(conn, turn.session)
+    if there is None:
+        # It was deleted in this moment.
+        return None
+    session, voices = there
+    names = {one.id: one.name for one in voices}
+    found = findings.came_to(conn, turn.session) if session.investigated else {}
+    if session.scan is not None:
+        found = {**found, "scan": scans.told(conn, turn_id)}
+    return Result(turn, text, last, tuple(open_), names, tuple(spoken), found)
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from service.core import rounds
+from service.core import briefing, rounds
+from service.core.briefing import Briefing, Preceding, Section, UpstreamResult
+from service.core.dependency import Dependency
+from service.core.findings import Findings, Kept
 from service.core.model import (
     Message,
     NewEvent,
@@ -16,6 +20,7 @@ from service.core.model import (
     Reply,
     ReplyId,
     Role,
+    SessionId,
     Turn,
     TurnKind,
     Usage,
@@ -23,15 +28,32 @@ from service.core.model import (
     VoiceId,
 )
 from service.core.rounds import Speaker
+from service.core.state import State
 from service.core.states import ReplyState, ToolState
+from service.core.tabular import markdown_of, table_of
+from service.engine import findings
 from service.engine.history import fitting
 from service.engine.replies import Begun
 from service.ports import Agents
-from service.store import memory, replies, sessions, spending, turns
+from service.store import (
+    investigations,
+    key_results,
+    memory,
+    projects,
+    replies,
+    sessions,
+    spending,
+    turns,
+)
 from service.store import questions as questions_store
 from service.store.ids import new_id
+from service.store.investigations import Investigation
+from service.store.key_results import KeyResult
 from service.store.memory import Remembered
 from service.store.sessions import Session
+
+_LEAST_ROOM = 200
+"""Characters, below which the data of a result is not shown at all."""
 
 NOBODY = (
     "Nobody was addressed. In conductor mode say to whom you speak: begin with @ and a name. "
@@ -54,11 +76,13 @@ class Scene:
     """What the turn has asked before."""
     iterations_before: int = 0
     spent_today: int = 0
+    briefing: Briefing | None = None
+    kept: Kept | None = None
 
     @property
     def speakers(self) -> list[Speaker]:
         """The voices as the rules of rounds see them."""
-        return [Speaker(one.id, one.name, one.active, one.rounds) for one in self.voices]
+        return _speakers(self.voices)
 
     @property
     def alone(self) -> bool:
@@ -144,6 +168,10 @@ def begin_round(
     if not scene.alone:
         told = {"round": number, "voices": [one.name for one in speakers]}  # type: ignore[dict-item]
     events = [NewEvent("round.started", told, scene.turn.id)]
+    if number > 1 and scene.kept is not None:
+        # The rounds before have found something out.
+        now = _investigation(conn, scene.session)
+        scene = replace(scene, kept=findings.kept(conn, scene.session.id, now))
     begun = tuple(_begun(scene, one, over, (), resumed=False) for one in new)
     events += [
         NewEvent(
@@ -180,7 +208,9 @@ def _scene(
         after_turn=session.context_from,
         characters=limits.history_characters,
     )
-    counted = limits.iterations_per == "session"
+    counted = limits.iterations_per == "session" or session.project is not None
+    investigation = _investigation(conn, session)
+    has_data = any(tool.data for voice in voices for tool in agents.tools(voice))
     limited = limits.day_cost is not None
     return Scene(
         turn=turn,
@@ -192,8 +222,15 @@ def _scene(
         questions=questions_store.of_turn(conn, turn.id) if asked else (),
         iterations_before=(
             replies.iterations_in(conn, turn.session, before=turn.id) if counted else 0
-        ),
+        )
+        - (investigation.iterations_added if investigation is not None else 0),
         spent_today=spending.cost_today(conn, first.agent, at=at) if limited else 0,
+        briefing=_briefing(conn, session) if investigation is not None else None,
+        kept=(
+            findings.kept(conn, session.id, investigation)
+            if investigation is not None or has_data
+            else None
+        ),
     )
 
 
@@ -252,10 +289,6 @@ def _begun(
     resumed: bool,
 ) -> Begun:
     voice = scene.voice(reply.voice)
-    company = ""
-    if not scene.alone:
-        me = next(one for one in scene.speakers if one.id == voice.id)
-        company = rounds.roster(me, scene.speakers, scene.session.mode)
     questions: Mapping[tuple[int, int], Question] = {
         (one.iteration, one.ordinal): one for one in scene.questions if one.reply == reply.id
     }
@@ -270,10 +303,25 @@ def _begun(
         iterations=iterations,
         questions=questions,
         resumed=resumed,
-        company=company,
+        company=_company(scene.session, scene.voices, voice),
         iterations_before=scene.iterations_before,
         spent_today=scene.spent_today,
+        briefing=scene.briefing,
+        kept=scene.kept,
     )
+
+
+def _company(session: Session, voices: Sequence[Voice], voice: Voice) -> str:
+    """What a voice is told of the others; empty when it is alone."""
+    if len(voices) == 1:
+        return ""
+    speakers = _speakers(voices)
+    me = next(one for one in speakers if one.id == voice.id)
+    return rounds.roster(me, speakers, session.mode)
+
+
+def _speakers(voices: Iterable[Voice]) -> list[Speaker]:
+    return [Speaker(one.id, one.name, one.active, one.rounds) for one in voices]
 
 
 def _earlier(scene: Scene, over: Iterable[Reply], number: int) -> list[Message]:
@@ -298,3 +346,112 @@ def _earlier(scene: Scene, over: Iterable[Reply], number: int) -> list[Message]:
 def spent_by(over: Iterable[Reply]) -> Usage:
     """What replies took that are over."""
     return sum((one.usage for one in over), Usage())
+
+
+# -- investigations -------------------------------------------------------------------------------
+
+
+def preview(conn: sa.Connection, agents: Agents, session: SessionId) -> list[Section]:
+    """What the first voice of a session would be told before the conversation, as of now.
+
+    With all tools there are: which of them may be used follows from who rings.
+    """
+    there = sessions.find_with_voices(conn, session)
+    if there is None:
+        return []
+    found, voices = there
+    first, remembered = voices[0], memory.read(conn, session)
+    knobs = {
+        name: remembered.knobs.get(name, knob.default) for name, knob in agents.knobs(first).items()
+    }
+    involved = _briefing(conn, found) if _is_involved(found) else None
+    known = Findings(findings.kept(conn, session, _investigation(conn, found)))
+    tools = findings.offered(
+        known, agents.tools(first), in_project=involved is not None and involved.in_project
+    )
+    return briefing.sections(
+        company=_company(found, voices, first),
+        prompt=first.prompt,
+        state=agents.sections(first, State(remembered.state), State(knobs)),
+        briefing=involved,
+        findings=known,
+        tools={one.name: one.description for one in tools},
+    )
+
+
+def _is_involved(session: Session) -> bool:
+    """Whether it is to come to something, or in a project."""
+    return session.investigated or session.project is not None
+
+
+def _investigation(conn: sa.Connection, session: Session) -> Investigation | None:
+    """What the session is to come to; other sessions cost no query."""
+    if not _is_involved(session):
+        return None
+    return investigations.get(conn, session.id) or Investigation(session.id)
+
+
+def _briefing(conn: sa.Connection, session: Session) -> Briefing:
+    if session.project is None:
+        return Briefing()
+    project = projects.get(conn, session.project)
+    wanted = investigations.dependencies_of(conn, [session.id]).get(session.id, [])
+    return Briefing(
+        in_project=True,
+        project_prompt=project.prompt if project is not None else "",
+        preceding=_preceding(conn, wanted) if wanted else (),
+    )
+
+
+def _preceding(conn: sa.Connection, wanted: Sequence[Dependency]) -> tuple[Preceding, ...]:
+    ids = [one.upstream for one in wanted]
+    upstream = investigations.upstreams(conn, ids)
+    stored = investigations.of_many(conn, ids)
+    shown = _shown_results(conn, ids)
+    found = []
+    for one in wanted:
+        known = upstream.get(one.upstream)
+        if known is None:
+            found.append(Preceding(one.title, deleted=True))
+            continue
+        investigation = stored.get(one.upstream)
+        found.append(
+            Preceding(
+                known.title,
+                investigation.request if investigation is not None else None,
+                known.disposition,
+                known.stale,
+                results=tuple(shown.get(one.upstream, ())),
+            )
+        )
+    return tuple(found)
+
+
+def _shown_results(
+    conn: sa.Connection, ids: Sequence[SessionId]
+) -> dict[SessionId, list[UpstreamResult]]:
+    """The key results of sessions; the room for their data is shared evenly."""
+    counts = key_results.counts(conn, ids)
+    left = briefing.RESULTS_CHARACTERS
+    found: dict[SessionId, list[UpstreamResult]] = {}
+    results = [
+        one
+        for session in ids
+        if session in counts
+        for one in key_results.of_session(conn, session, promoted=True)
+    ]
+    for place, one in enumerate(results):
+        room = left // (len(results) - place)
+        shown = _shown(conn, one, room) if room >= _LEAST_ROOM else ""
+        left -= len(shown)
+        told = UpstreamResult(one.title or "", one.description, shown)
+        found.setdefault(one.session, []).append(told)
+    return found
+
+
+def _shown(conn: sa.Connection, result: KeyResult, characters: int) -> str:
+    value = json.loads(key_results.data(conn, result.session, result.name) or "null")
+    table = table_of(value)
+    if table is not None:
+        return markdown_of(table, briefing.RESULT_ROWS, characters)
+    return json.dumps(value, ensure_ascii=False, indent=2)[:characters]

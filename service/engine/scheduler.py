@@ -291,7 +291,9 @@ def _add(
     agents: Mapping[str, Binding],
     now: datetime,
 ) -> StoredTask | Refusal:
-    known = None if new.key is None else store.made_with(conn, new.key, by=new.author)
+    # Before the key: a repeat that comes at the same time has committed by then, or takes the name.
+    taken = {*configured, *store.stored(conn)}
+    known = _made_with_key(conn, new)
     if known is not None:
         return known
     full = _full(conn, new.author)
@@ -300,7 +302,6 @@ def _add(
     agent = _agent(conn, new, agents)
     home = None if new.made_in is None else store.home_of(conn, new.made_in)
     definition = definition_of(new, schedule, agent=agent, home=home)
-    taken = {*configured, *store.stored(conn)}
     while True:
         row = StoredTask(
             name=free_name(new.name or new.prompt, taken),
@@ -314,7 +315,14 @@ def _add(
         # What a removed task has under way must not become the business of its namesake.
         if not occurrences.under_way(conn, row.name) and store.make(conn, row):
             return row
+        known = _made_with_key(conn, new)
+        if known is not None:
+            return known
         taken.add(row.name)
+
+
+def _made_with_key(conn: sa.Connection, new: NewTask) -> StoredTask | None:
+    return None if new.key is None else store.made_with(conn, new.key, by=new.author)
 
 
 def _full(conn: sa.Connection, author: str) -> Refusal | None:

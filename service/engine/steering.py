@@ -20,7 +20,7 @@ from service.core.model import (
     VoiceId,
 )
 from service.core.states import QuestionState, TurnState
-from service.engine import mirror
+from service.engine import mirror, scans
 from service.engine import questions as asking
 from service.engine.endings import Ending, answers, end_unattended, finished
 from service.store import (
@@ -56,6 +56,8 @@ class Answering(StrEnum):
 def stop(conn: sa.Connection, turn: Turn, by: str, live: frozenset[Channel]) -> list[Event] | None:
     """Stop a turn nobody works on, with its last events; None when its holder must do it."""
     at = datetime.now(UTC)
+    # Before the turn itself, which is younger.
+    scan = scans.lock(conn, turn.session)
     turns.request_stop(conn, turn.id, by=by, at=at)
     if turn.state is TurnState.RUNNING:
         return None
@@ -78,6 +80,8 @@ def stop(conn: sa.Connection, turn: Turn, by: str, live: frozenset[Channel]) -> 
     # People see the stop where they asked for it; programs are owed the result.
     programs = [address for address in turn.answer_to if address.channel not in live]
     deliveries.insert(conn, answers(turn, programs), at=at)
+    if scan is not None:
+        scans.wake(conn, scan, at=at)
     return appended[turn.session]
 
 
@@ -108,7 +112,7 @@ def interrupt(
     found = sessions.get(conn, session)
     if found is None:
         return Interrupting.IDLE, []
-    allowed = operator or may_interrupt(by, owner=found.owner)
+    allowed = may_interrupt(by, owner=found.owner, operator=operator)
     turn = turns.begun(conn, session) if allowed else None
     at = datetime.now(UTC)
     audit.note(
@@ -142,6 +146,9 @@ def interrupted(conn: sa.Connection, turn: Turn, *, by: str, at: datetime) -> li
         event = asking.close(conn, one, state=QuestionState.CANCELLED, by=by, at=at)
         if event is not None:
             new.append(event)
+    if len(new) == 1 and turn.state is TurnState.WAITING:
+        # A scan, which waits for its sessions.
+        scans.wake(conn, turn.id, at=at)
     return new
 
 
@@ -158,7 +165,7 @@ def answer(
     if turn is None or (home is not None and home not in turn.answer_to):
         return Answering.UNKNOWN, []
     at = datetime.now(UTC)
-    allowed = operator or may_answer(by, asked_of=question.asked_of)
+    allowed = may_answer(by, asked_of=question.asked_of, operator=operator)
     asking.note_decision(conn, question, text, by=by, allowed=allowed, at=at)
     if not allowed:
         return Answering.NOT_YOURS, []

@@ -12,6 +12,7 @@ from typing import Literal
 
 from service.core.model import (
     Address,
+    Begins,
     Binding,
     Busy,
     Cast,
@@ -61,8 +62,17 @@ class Task:
     """Whether its first due instant is its only one."""
     cast: Cast | None = None
     """The voices of its sessions, when it has a composition."""
+    begins: Begins = Begins()
     problem: str | None = None
     """Why it cannot ring, if so: its instants are recorded as skipped with these words."""
+
+    def is_of(self, new: NewTask) -> bool:
+        """Whether it is the one that was wanted, whatever it is called."""
+        return (
+            (self.schedule, self.prompt) == (schedule_of(new), clean(new.prompt.strip()))
+            and (self.session, self.once) == (new.made_in, new.once)
+            and new.agent in (None, self.binding.agent)
+        )
 
     @property
     def origin(self) -> Literal["config", "made"]:
@@ -92,6 +102,10 @@ class Task:
             # Nobody is there who could want to cut in.
             busy=Busy.QUEUE,
             cast=self.cast,
+            schema=self.begins.schema,
+            scan=self.begins.scan,
+            investigation=self.begins.investigation,
+            owner=self.begins.owner,
         )
 
 

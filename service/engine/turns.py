@@ -24,7 +24,7 @@ from service.core.model import (
     VoiceId,
 )
 from service.core.states import QuestionState, TurnState
-from service.engine import compaction, scenes
+from service.engine import compaction, scans, scenes
 from service.engine.endings import Ending, Spoken, answers, end, end_unattended, speak
 from service.engine.feed import Feed
 from service.engine.files import Attachments
@@ -34,6 +34,7 @@ from service.engine.questions import asked as asked_event
 from service.engine.questions import close, options, shown
 from service.engine.replies import Replies
 from service.engine.rounds import BROKEN, Rounds
+from service.engine.scanning import Scan, Scans
 from service.engine.scenes import Claimed
 from service.engine.writer import Writer
 from service.errors import Fenced, StoreDown
@@ -74,6 +75,7 @@ class Turns:
         policies: Mapping[tuple[Channel, str], Policy] | None = None,
         files: Mapping[Channel, Files] | None = None,
         attachment_bytes: int = 10_485_760,
+        scans: Scans | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -85,7 +87,8 @@ class Turns:
         self._policies = policies or {}
         attachments = Attachments(database, agents, files or {}, most_bytes=attachment_bytes)
         self._replies = Replies(database, feed, agents, metrics, attachments)
-        self._playing: dict[TurnId, Rounds] = {}
+        self._scans = scans
+        self._playing: dict[TurnId, Rounds | Scan] = {}
 
     # -- for the lanes ---------------------------------------------------------------------
 
@@ -120,27 +123,39 @@ class Turns:
         writer = Writer(self._feed, hold, turn.session, turn.id)
         writer.start(newest=claimed.newest)
         self._metrics.running.inc()
-        policy = self._policies.get((turn.channel, turn.trigger), NOBODY)
-        rounds = Rounds(
+        rounds = self._play(claimed, hold, writer)
+        self._playing[turn.id] = rounds
+        try:
+            problem = claimed.problem or await self._guarded(rounds.run(), turn, hold)
+            while not await self._close(claimed, hold, rounds, problem, began, writer):
+                problem = await self._guarded(self._again(rounds), turn, hold)
+        finally:
+            del self._playing[turn.id]
+            self._metrics.running.dec()
+            await writer.close()
+
+    def _again(self, rounds: Rounds | Scan) -> Coroutine[Any, Any, None]:
+        """What is left to do when a turn could not be put down as it stood."""
+        if isinstance(rounds, Scan) and rounds.parked:
+            return rounds.run()
+        # Somebody interrupted in the very moment it came to its end.
+        return rounds.acknowledge()
+
+    def _play(self, claimed: Claimed, hold: Hold, writer: Writer) -> Rounds | Scan:
+        """What brings the turn to its end: its voices, or the scan it stands for."""
+        if self._scans is not None and claimed.scene.session.scan is not None:
+            return self._scans.resume(claimed, hold, writer)
+        turn = claimed.turn
+        return Rounds(
             self._database,
             self._feed,
             self._agents,
             self._replies,
             claimed,
-            policy,
+            self._policies.get((turn.channel, turn.trigger), NOBODY),
             hold,
             writer,
         )
-        self._playing[turn.id] = rounds
-        try:
-            problem = claimed.problem or await self._guarded(rounds.run(), turn, hold)
-            while not await self._close(claimed, hold, rounds, problem, began, writer):
-                # Somebody interrupted in the very moment it came to its end.
-                problem = await self._guarded(rounds.acknowledge(), turn, hold)
-        finally:
-            del self._playing[turn.id]
-            self._metrics.running.dec()
-            await writer.close()
 
     def stop_voice(self, turn: TurnId, voice: VoiceId) -> bool:
         """Cut one voice of a turn short; False when it does not speak here."""
@@ -151,7 +166,7 @@ class Turns:
         self,
         claimed: Claimed,
         hold: Hold,
-        rounds: Rounds,
+        rounds: Rounds | Scan,
         problem: str | None,
         began: float,
         writer: Writer,
@@ -168,7 +183,10 @@ class Turns:
             if rounds.cut and hold.interruption is Interruption.DRAIN:
                 await self._hand_over(claimed, rounds, spent, writer)
                 return True
-            if rounds.asked and not rounds.cut:
+            if isinstance(rounds, Scan):
+                if rounds.parked:
+                    return await self._park(claimed, hold, rounds, spent, writer)
+            elif rounds.asked and not rounds.cut:
                 return await self._wait(claimed, hold, rounds, spent, writer)
             ending = self._ending(claimed, rounds, spent, problem, cut=rounds.cut)
             return await self._settle(claimed, hold, rounds, ending, writer)
@@ -211,6 +229,31 @@ class Turns:
         return claimed, events
 
     # -- wait ------------------------------------------------------------------------------
+
+    async def _park(
+        self, claimed: Claimed, hold: Hold, scan: Scan, spent: timedelta, writer: Writer
+    ) -> bool:
+        """Let a scan wait for its sessions; False when one of them came to its end meanwhile."""
+        while True:
+            hold.check()
+            try:
+                asked, events = await self._database.write(
+                    _park, claimed.turn, hold.epoch, scan, writer.pending, spent
+                )
+                break
+            except StoreDown as error:
+                log.warning("turns.wait_failed", turn=hold.id, error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+        if asked.stop:
+            ending = self._ending(claimed, scan, spent, None, cut=True)
+            return await self._settle(claimed, hold, scan, ending, writer)
+        if events is None:
+            return False
+        writer.take()
+        reach("turns.parked")
+        self._feed.announce({claimed.turn.session: events})
+        self._wake()
+        return True
 
     async def _wait(
         self, claimed: Claimed, hold: Hold, rounds: Rounds, spent: timedelta, writer: Writer
@@ -296,7 +339,7 @@ class Turns:
     def _ending(
         self,
         claimed: Claimed,
-        rounds: Rounds,
+        rounds: Rounds | Scan,
         spent: timedelta,
         problem: str | None,
         *,
@@ -317,7 +360,7 @@ class Turns:
             rounds.usage,
             spent,
             None if cut else rounds.ended,
-            agent=scene.voices[0].agent,
+            agent=None if scene.session.scan else scene.voices[0].agent,
             steered=rounds.steered,
             momentary=tuple(sorted(momentary)),
         )
@@ -327,7 +370,7 @@ class Turns:
         return replace(ending, compacted=summary)
 
     async def _settle(
-        self, claimed: Claimed, hold: Hold, rounds: Rounds, ending: Ending, writer: Writer
+        self, claimed: Claimed, hold: Hold, rounds: Rounds | Scan, ending: Ending, writer: Writer
     ) -> bool:
         """Store the end with what is still unwritten, once the database takes it.
 
@@ -361,12 +404,15 @@ class Turns:
         pending: Sequence[NewEvent],
     ) -> list[Event] | None:
         turn = claimed.turn
+        if claimed.scene.session.investigated:
+            # Before the turn itself, which is younger.
+            ending = replace(ending, scan=scans.lock(conn, turn.session))
         asked = turns.fence(conn, turn.id, turn.epoch)
         whole = ending.state is TurnState.SUCCEEDED
         if whole and ending.ended is None and asked.interrupted_by and spoken:
             return None
         events = end(conn, turn, spoken, ending, pending)
-        if whole and turn.kind is not TurnKind.COMPACT:
+        if whole and turn.kind is not TurnKind.COMPACT and not claimed.scene.session.scan:
             events += self._compact_if_due(conn, claimed, spoken)
         return events
 
@@ -404,7 +450,7 @@ class Turns:
         self._wake()
 
     async def _hand_over(
-        self, claimed: Claimed, rounds: Rounds, spent: timedelta, writer: Writer
+        self, claimed: Claimed, rounds: Rounds | Scan, spent: timedelta, writer: Writer
     ) -> None:
         """Put the turn back for whoever comes next, with every word shown so far on record."""
         turn = claimed.turn
@@ -450,6 +496,20 @@ def _rescue_one(
         gave_up = _GAVE_UP.format(attempts=turn.attempt)
         ending, events = end_unattended(conn, turn, state=TurnState.FAILED, error=gave_up)
     return turn, ending, events
+
+
+def _park(
+    conn: sa.Connection,
+    turn: Turn,
+    epoch: int,
+    scan: Scan,
+    pending: Sequence[NewEvent],
+    spent: timedelta,
+) -> tuple[turns.Asked, list[Event] | None]:
+    asked = turns.fence(conn, turn.id, epoch)
+    if asked.stop or (asked.interrupted_by and turn.interrupted_by is None):
+        return asked, None
+    return asked, scan.park(conn, pending, spent)
 
 
 def _expire(conn: sa.Connection, question: Question) -> list[Event]:

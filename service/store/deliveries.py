@@ -21,6 +21,7 @@ from service.core.model import (
 )
 from service.core.states import DELIVERY_MOVES, DeliveryState, TurnState
 from service.errors import Fenced
+from service.store import projects
 from service.store.ids import new_id
 from service.store.sql import insert_new, now
 from service.store.tables import deliveries, delivery_parts, turns
@@ -331,13 +332,21 @@ def _not_again(conn: sa.Connection, old: sa.Row[Any], confirmed: bool) -> Replay
 
 
 def newest(
-    conn: sa.Connection, *, state: str | None, limit: int, before: str | None = None
+    conn: sa.Connection,
+    *,
+    state: str | None,
+    limit: int,
+    before: str | None = None,
+    reader: str | None = None,
 ) -> list[dict[str, Any]]:
     """The newest deliveries as plain JSON, of one state when given.
 
-    `before` is the id of the last one of the page before.
+    `before` is the id of the last one of the page before. With `reader` those are left out that
+    are in projects of others.
     """
     query = sa.select(deliveries).order_by(deliveries.c.id.desc()).limit(limit)
+    if reader is not None:
+        query = query.where(~projects.hidden_from(reader, deliveries.c.session_id))
     if state is not None:
         query = query.where(deliveries.c.state == state)
     if before is not None:

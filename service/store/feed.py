@@ -8,9 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.core.model import Event, NewEvent, SessionId, TurnId
+from service.core.model import Event, NewEvent, Role, SessionId, TurnId
 from service.store.sql import insert_many
 from service.store.tables import events, sessions, turns
+
+# Far fewer than a statement takes parameters on either database.
+_AT_ONCE = 1000
 
 
 def append(
@@ -63,26 +66,38 @@ def advance(
 ) -> None:
     """Note the newest event, and the newest message, of sessions whose rows are locked."""
     rows = [
-        {"session": session, "newest": list_[-1].number, "message": _newest_message(list_)}
+        {
+            "session": session,
+            "newest": list_[-1].number,
+            "message": _newest_message(list_),
+            "said": _newest_message(list_, said=True),
+        }
         for session, list_ in numbered.items()
         if list_
     ]
     if rows:
         message = sa.bindparam("message", type_=sa.BigInteger)
+        said = sa.bindparam("said", type_=sa.BigInteger)
+        # A session does not begin with what we remark ourselves.
+        counts = sa.and_(message > 0, sa.or_(said > 0, sessions.c.last_message > 0))
         conn.execute(
             sessions.update()
             .where(sessions.c.id == sa.bindparam("session"))
             .values(
                 last_event=sa.bindparam("newest"),
-                last_message=sa.case((message > 0, message), else_=sessions.c.last_message),
+                last_message=sa.case((counts, message), else_=sessions.c.last_message),
                 active_at=at,
             ),
             rows,
         )
 
 
-def _newest_message(numbered: Sequence[Event]) -> int:
-    return max((one.number for one in numbered if one.kind == "message.added"), default=0)
+def _newest_message(numbered: Sequence[Event], *, said: bool = False) -> int:
+    """The number of the newest message, or of the newest that somebody said; 0 without one."""
+    messages = [one for one in numbered if one.kind == "message.added"]
+    if said:
+        messages = [one for one in messages if one.data.get("role") != Role.SYSTEM.value]
+    return max((one.number for one in messages), default=0)
 
 
 def store(conn: sa.Connection, numbered: Mapping[SessionId, Sequence[Event]]) -> None:
@@ -146,6 +161,16 @@ def newest(conn: sa.Connection, session: SessionId, turn: TurnId) -> int:
         events.c.session_id == session, events.c.turn_id == turn
     )
     return conn.scalar(query) or 0
+
+
+def newest_of(conn: sa.Connection, ids: Sequence[SessionId]) -> dict[SessionId, int]:
+    """The number of the newest event of each of these sessions; without those that are gone."""
+    found: dict[SessionId, int] = {}
+    for first in range(0, len(ids), _AT_ONCE):
+        part = sessions.c.id.in_(ids[first : first + _AT_ONCE])
+        rows = conn.execute(sa.select(sessions.c.id, sessions.c.last_event).where(part))
+        found |= {SessionId(row.id): row.last_event for row in rows}
+    return found
 
 
 def pruned_to(conn: sa.Connection, session: SessionId) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.core.dependency import Dependency, Upstream
+from service.core.dependency import UNTITLED, Dependency, Upstream
 from service.core.disposition import Schema
 from service.core.model import ProjectId, SessionId, TurnId
 from service.store.tables import dependencies, investigations, sessions
@@ -104,9 +104,18 @@ def set_schema(conn: sa.Connection, session: SessionId, schema: Schema | None) -
 
 
 def set_disposition(
-    conn: sa.Connection, session: SessionId, values: Mapping[str, Any], *, by: str, at: datetime
+    conn: sa.Connection,
+    session: SessionId,
+    values: Mapping[str, Any],
+    *,
+    by: str,
+    at: datetime,
+    stale: bool = False,
 ) -> None:
-    """Store a checked disposition, which nobody has confirmed yet."""
+    """Store a disposition that was checked, which nobody has confirmed yet.
+
+    `stale` says that it was checked by another schema than the one that is stored.
+    """
     _update(
         conn,
         session,
@@ -115,7 +124,7 @@ def set_disposition(
         disposition_at=at,
         confirmed_by=None,
         confirmed_at=None,
-        stale=False,
+        stale=stale,
     )
 
 
@@ -179,6 +188,12 @@ def depend(conn: sa.Connection, session: SessionId, wanted: Sequence[Dependency]
         )
 
 
+def retitle(conn: sa.Connection, upstream: SessionId, title: str) -> None:
+    """Store how a session is called now with those that depend on it."""
+    theirs = dependencies.c.upstream_id == upstream
+    conn.execute(dependencies.update().where(theirs).values(upstream_title=title))
+
+
 def dependencies_of(
     conn: sa.Connection, ids: Iterable[SessionId]
 ) -> dict[SessionId, list[Dependency]]:
@@ -233,7 +248,7 @@ def siblings(conn: sa.Connection, project: ProjectId) -> dict[SessionId, Upstrea
 def _upstream(row: sa.RowMapping) -> Upstream:
     return Upstream(
         session=SessionId(row["id"]),
-        title=row["title"] or "Untitled",
+        title=row["title"] or UNTITLED,
         complete=row["completion"] == "complete",
         schema=Schema.parse(row["schema"]) if row["schema"] else None,
         disposition=row["disposition"],

@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from service.core.model import OccurrenceId, SessionId
+from service.core.model import OccurrenceId, ProjectId, SessionId
 from service.core.states import TURN_ACTIVE, OccurrenceState, TurnState
+from service.store import projects
 from service.store.sessions import Session, of_row
 from service.store.tables import messages, occurrences, sessions, tasks, turns
 
@@ -93,18 +94,57 @@ def page(
     limit: int,
     title: str | None = None,
     after: Place | None = None,
+    reader: str | None = None,
+    project: ProjectId | None = None,
 ) -> list[Listed]:
-    """One page of a list; with `title` only sessions whose title holds it."""
+    """One page of a list; with `title` only sessions whose title holds it.
+
+    With `reader` only those that they may see, with `project` only those that are in it, then also
+    those that have not begun.
+    """
     query = _ORDERED[view](after).limit(limit)
+    if project is not None:
+        query = query.where(sessions.c.project_id == project)
+    elif view is View.ACTIVE:
+        query = query.where(_begun())
+    if reader is not None:
+        query = query.where(projects.sessions_seen_by(reader))
     if title is not None:
-        query = query.where(sessions.c.title.icontains(title, autoescape=True))
+        query = query.where(_titled(conn, title))
     return [_listed(row) for row in conn.execute(query)]
+
+
+def _titled(conn: sa.Connection, words: str) -> sa.ColumnElement[bool]:
+    """Whether a title holds this, in whichever case, of any alphabet."""
+    if conn.dialect.name == "sqlite":
+        return sa.func.instr(sa.func.casefold(sessions.c.title), words.casefold()) > 0
+    collation = conn.scalar(_KNOWS_CAPITALS)
+    title: sa.ColumnElement[str] = sessions.c.title
+    given: sa.ColumnElement[str] = sa.literal(words)
+    if collation is not None:
+        title, given = title.collate(collation), given.collate(collation)
+    # Small letters would not do: a sigma has two of them.
+    return sa.func.strpos(sa.func.upper(title), sa.func.upper(given)) > 0
+
+
+# A collation that folds more than ASCII, which those of many servers do not.
+_KNOWS_CAPITALS = sa.text(
+    "SELECT collname FROM pg_collation WHERE collname IN ('und-x-icu', 'pg_c_utf8')"
+    " AND collnamespace = 'pg_catalog'::regnamespace ORDER BY collname DESC LIMIT 1"
+)
 
 
 def get(conn: sa.Connection, session: SessionId) -> Listed | None:
     """One session, as it stands in a list of scheduled ones if a task made it."""
     row = conn.execute(_with_run().where(sessions.c.id == session)).first()
     return _listed(row) if row else None
+
+
+def get_many(conn: sa.Connection, ids: Sequence[SessionId]) -> list[Listed]:
+    """The same for many at once, in the order of `ids`; those that are gone are left out."""
+    rows = conn.execute(_with_run().where(sessions.c.id.in_(ids)))
+    found = {SessionId(row.id): _listed(row) for row in rows}
+    return [found[one] for one in ids if one in found]
 
 
 def tasks_in(conn: sa.Connection, session: SessionId) -> list[str]:
@@ -124,16 +164,21 @@ _HEAD = (
 )
 
 
-def _active(after: Place | None) -> sa.Select[Any]:
-    # Whoever began a session and has not said anything yet finds it again; older ones of that kind
-    # are ghosts.
+def _begun() -> sa.ColumnElement[bool]:
+    """Whoever began a session and has not said anything yet finds it again.
+
+    Older ones of that kind are ghosts; those of projects stand there until they are begun.
+    """
     empty = sa.select(sa.func.max(sessions.c.id)).where(
-        sessions.c.archived_at.is_(None), sessions.c.last_message == 0
-    )
-    query = sa.select(sessions, _HEAD).where(
         sessions.c.archived_at.is_(None),
-        sa.or_(sessions.c.last_message > 0, sessions.c.id == empty.scalar_subquery()),
+        sessions.c.last_message == 0,
+        sessions.c.project_id.is_(None),
     )
+    return sa.or_(sessions.c.last_message > 0, sessions.c.id == empty.scalar_subquery())
+
+
+def _active(after: Place | None) -> sa.Select[Any]:
+    query = sa.select(sessions, _HEAD).where(sessions.c.archived_at.is_(None))
     order = (sessions.c.sticky, sessions.c.active_at, sessions.c.id)
     if after is not None:
         query = query.where(sa.tuple_(*order) < sa.tuple_(after.sticky, after.at, after.id))
@@ -283,7 +328,10 @@ def thin(conn: sa.Connection, session: SessionId, *, steps: int) -> int:
 
 
 def lock_idle(conn: sa.Connection, *, before: datetime, limit: int) -> Sequence[Session]:
-    """Lock sessions nobody has used since, which nobody pinned and no chat lives in."""
+    """Lock sessions nobody has used since, which nobody pinned and no chat lives in.
+
+    What stands in a project until it is begun is in use.
+    """
     busy = sa.exists().where(turns.c.session_id == sessions.c.id, turns.c.state.in_(_ACTIVE))
     rows = conn.execute(
         sa.select(sessions)
@@ -293,6 +341,7 @@ def lock_idle(conn: sa.Connection, *, before: datetime, limit: int) -> Sequence[
             sessions.c.active_at < before,
             sessions.c.home.is_(None),
             sessions.c.question_id.is_(None),
+            sa.or_(sessions.c.project_id.is_(None), sessions.c.last_message > 0),
             ~busy,
         )
         .order_by(sessions.c.active_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,12 +13,15 @@ from sqlalchemy.exc import IntegrityError
 from service.core.model import ProjectId, TurnId
 from service.core.project import Project, Share
 from service.store.tables import (
+    attachments,
+    deliveries,
     investigations,
     key_results,
     project_members,
     projects,
     sessions,
     templates,
+    turns,
 )
 
 
@@ -123,9 +126,38 @@ def of_scan(conn: sa.Connection, scan: TurnId) -> Project | None:
     return _one(conn, projects.c.scan_id == scan)
 
 
+def count(conn: sa.Connection) -> int:
+    """How many there are."""
+    return conn.execute(sa.select(sa.func.count()).select_from(projects)).scalar_one()
+
+
+def names(conn: sa.Connection) -> dict[str, str]:
+    """The names of all projects by their ids."""
+    return {row.id: row.name for row in conn.execute(sa.select(projects.c.id, projects.c.name))}
+
+
+def hand_over(conn: sa.Connection, project: ProjectId, owner: str) -> None:
+    """Make somebody the owner of a project; they are no member of it any more."""
+    set_member(conn, project, owner, None)
+    conn.execute(projects.update().where(projects.c.id == project).values(owner=owner))
+
+
+def figures(conn: sa.Connection, project: ProjectId) -> tuple[Project, Figures] | None:
+    """One project and how it stands, None when there is none."""
+    found = _with_figures(conn, projects.c.id == project)
+    return found[0] if found else None
+
+
 def every(conn: sa.Connection, *, reader: str | None = None) -> list[tuple[Project, Figures]]:
     """All projects, or those that `reader` may see; the most recently active first."""
-    count = (
+    found = _with_figures(conn, sa.true() if reader is None else seen_by(reader))
+    return sorted(found, key=lambda one: one[1].active_at, reverse=True)
+
+
+def _with_figures(
+    conn: sa.Connection, which: sa.ColumnElement[bool]
+) -> list[tuple[Project, Figures]]:
+    number = (
         sa.select(sa.func.count())
         .where(sessions.c.project_id == projects.c.id)
         .correlate(projects)
@@ -145,20 +177,17 @@ def every(conn: sa.Connection, *, reader: str | None = None) -> list[tuple[Proje
         .scalar_subquery()
     )
     query = sa.select(
-        projects, count.label("sessions"), newest.label("newest"), promoted.label("results")
-    )
-    if reader is not None:
-        query = query.where(seen_by(reader))
+        projects, number.label("sessions"), newest.label("newest"), promoted.label("results")
+    ).where(which)
     rows = conn.execute(query).all()
     shares = _members(conn, [row.id for row in rows])
-    found = [
+    return [
         (
             _project(row, shares.get(row.id, {})),
             Figures(row.sessions, row.results, max(row.newest or row.updated_at, row.updated_at)),
         )
         for row in rows
     ]
-    return sorted(found, key=lambda one: one[1].active_at, reverse=True)
 
 
 def seen_by(reader: str) -> sa.ColumnElement[bool]:
@@ -173,6 +202,60 @@ def sessions_seen_by(reader: str) -> sa.ColumnElement[bool]:
     """Whether somebody may see a row of `sessions`: one of no project, or of theirs."""
     theirs = sa.select(projects.c.id).where(seen_by(reader))
     return sa.or_(sessions.c.project_id.is_(None), sessions.c.project_id.in_(theirs))
+
+
+def hidden_from(reader: str, session: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether the session with this id is in a project that is nothing of theirs."""
+    return sa.exists().where(sessions.c.id == session, ~sessions_seen_by(reader))
+
+
+def of_many(conn: sa.Connection, ids: Collection[str]) -> dict[ProjectId, Project]:
+    """These projects; those that are gone are not in."""
+    shares = _members(conn, list(ids))
+    rows = conn.execute(sa.select(projects).where(projects.c.id.in_(list(ids)))) if ids else ()
+    return {ProjectId(row.id): _project(row, shares.get(row.id, {})) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A project, and what somebody has to do with it."""
+
+    project: ProjectId
+    share: Share | None
+    """None when it is nothing of theirs."""
+
+
+def standing(conn: sa.Connection, name: str, kind: str, given: str) -> Standing | None:
+    """What somebody has to do with the project of a thing; None when it is in none.
+
+    `kind` says what has the id `given`: project, session, turn, attachment or delivery.
+    """
+    member = sa.and_(project_members.c.project_id == projects.c.id, project_members.c.name == name)
+    query = (
+        sa.select(projects.c.id, projects.c.owner, project_members.c.share)
+        .select_from(projects.outerjoin(project_members, member))
+        .where(projects.c.id == _project_id(kind, given))
+    )
+    row = conn.execute(query).first()
+    if row is None:
+        return None
+    share = Share.OWNER if row.owner == name else Share(row.share) if row.share else None
+    return Standing(ProjectId(row.id), share)
+
+
+_HOLDERS = {"turn": turns, "attachment": attachments, "delivery": deliveries}
+
+
+def _project_id(kind: str, given: str) -> sa.ColumnElement[str] | str:
+    if kind == "project":
+        return given
+    if kind == "session":
+        mine = sessions.c.id == given
+    else:
+        holder = _HOLDERS[kind]
+        session = sa.select(holder.c.session_id).where(holder.c.id == given)
+        mine = sessions.c.id == session.scalar_subquery()
+    return sa.select(sessions.c.project_id).where(mine).scalar_subquery()
 
 
 def set_member(conn: sa.Connection, project: ProjectId, name: str, share: Share | None) -> None:
@@ -233,6 +316,31 @@ def order(conn: sa.Connection, project: ProjectId) -> list[str]:
     return list(conn.scalars(query))
 
 
+def next_position(conn: sa.Connection, project: ProjectId) -> int:
+    """The place after the last session of a project, which is locked."""
+    query = (
+        sa.select(sa.func.max(investigations.c.position))
+        .join(sessions, sessions.c.id == investigations.c.session_id)
+        .where(sessions.c.project_id == project)
+    )
+    last = conn.scalar(query)
+    return 0 if last is None else last + 1
+
+
+def titles(conn: sa.Connection, project: ProjectId) -> list[str]:
+    """The titles of a project's sessions; those that have none yet are left out."""
+    query = sa.select(sessions.c.title).where(
+        sessions.c.project_id == project, sessions.c.title.is_not(None)
+    )
+    return list(conn.scalars(query))
+
+
+def held(conn: sa.Connection, project: ProjectId) -> list[str]:
+    """The ids of a project's sessions as they were made, whether they are in its order or not."""
+    query = sa.select(sessions.c.id).where(sessions.c.project_id == project)
+    return list(conn.scalars(query.order_by(sessions.c.id)))
+
+
 def set_order(conn: sa.Connection, ordered: Sequence[str]) -> None:
     """Store the manual order of a project's sessions, which is locked."""
     for position, session in enumerate(ordered):
@@ -267,7 +375,12 @@ def put_template(conn: sa.Connection, new: StoredTemplate) -> bool:
     changed = conn.execute(templates.update().where(templates.c.name == new.name).values(values))
     if changed.rowcount:
         return False
-    conn.execute(templates.insert().values(name=new.name, **values))
+    try:
+        with conn.begin_nested():
+            conn.execute(templates.insert().values(name=new.name, **values))
+    except IntegrityError:
+        # Somebody was quicker: it is there now.
+        return put_template(conn, new)
     return True
 
 

@@ -15,7 +15,7 @@ from service.core.states import ReplyState, ToolState
 from service.core.text import clean
 from service.ports import ToolCall, ToolResult
 from service.store.sql import insert_many
-from service.store.tables import iterations, replies, tool_calls, turns
+from service.store.tables import iterations, replies, tool_calls, turns, voices
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +113,28 @@ def stop_requested(conn: sa.Connection, reply: ReplyId) -> bool:
 
 def newest_of_voices(conn: sa.Connection, session: SessionId) -> dict[VoiceId, Reply]:
     """The newest reply of each voice of a session."""
-    newest = (
-        sa.select(replies.c.voice_id, sa.func.max(replies.c.id).label("id"))
-        .join(turns, turns.c.id == replies.c.turn_id)
+    # Turn by turn from the newest one back, which is over soon for whoever spoke lately; as a join
+    # PostgreSQL would read the replies of all sessions for it.
+    said = replies.alias()
+    of_turn_ = (
+        sa.select(sa.func.max(said.c.id).label("id"))
+        .where(said.c.turn_id == turns.c.id, said.c.voice_id == voices.c.id)
+        .correlate(turns, voices)
+        .scalar_subquery()
+    )
+    back = (
+        sa.select(of_turn_.label("id"))
         .where(turns.c.session_id == session)
-        .group_by(replies.c.voice_id)
+        .order_by(turns.c.number.desc())
+        .correlate(voices)
         .subquery()
     )
-    rows = conn.execute(sa.select(replies).join(newest, newest.c.id == replies.c.id))
+    newest = sa.select(back.c.id).where(back.c.id.is_not(None)).limit(1).scalar_subquery()
+    rows = conn.execute(
+        sa.select(replies)
+        .select_from(voices.join(replies, replies.c.id == newest))
+        .where(voices.c.session_id == session)
+    )
     return {VoiceId(row.voice_id): _reply(row) for row in rows}
 
 
@@ -256,6 +270,32 @@ def iterations_in(conn: sa.Connection, session: SessionId, *, before: TurnId) ->
         .where(turns.c.session_id == session, turns.c.id != before)
     )
     return conn.scalar(query) or 0
+
+
+def iterations_used(
+    conn: sa.Connection, ids: Sequence[SessionId], *, newest_turn: bool = False
+) -> dict[SessionId, int]:
+    """How many model calls with tools sessions have made; those without any are not in.
+
+    With `newest_turn` only those of the last turn of each.
+    """
+    query = (
+        sa.select(turns.c.session_id, sa.func.count().label("made"))
+        .select_from(
+            iterations.join(replies, iterations.c.reply_id == replies.c.id).join(
+                turns, replies.c.turn_id == turns.c.id
+            )
+        )
+        .where(turns.c.session_id.in_(list(ids)))
+        .group_by(turns.c.session_id)
+    )
+    if newest_turn:
+        others = turns.alias()
+        later = sa.exists().where(
+            others.c.session_id == turns.c.session_id, others.c.number > turns.c.number
+        )
+        query = query.where(~later)
+    return {SessionId(row.session_id): row.made for row in conn.execute(query)}
 
 
 def iterations_of(conn: sa.Connection, reply: ReplyId) -> list[StoredIteration]:

@@ -44,17 +44,20 @@ def words_of(query: str) -> list[str]:
     return list(dict.fromkeys(parted.lower().split()))
 
 
-def find(conn: sa.Connection, words: Sequence[str], *, limit: int) -> list[Hit]:
+def find(
+    conn: sa.Connection, words: Sequence[str], *, limit: int, reader: str | None = None
+) -> list[Hit]:
     """The newest messages with all of these words; those of archived sessions are left out.
 
-    The last word may be the beginning of one, unless there are enough with exactly that word.
+    The last word may be the beginning of one, unless there are enough with exactly that word. With
+    `reader` those are left out, too, that are in projects of others.
     """
     if not words:
         return []
     search = _search_postgresql if conn.dialect.name == "postgresql" else _search_sqlite
-    found = search(conn, words, "", limit)
+    found = search(conn, words, "", limit, reader)
     if len(found) < limit and (len(words[-1]) >= _BEGINNING or words[-1] >= _IDEOGRAPHS):
-        found = search(conn, words, "*", limit)
+        found = search(conn, words, "*", limit, reader)
     return _hits(conn, found, words)
 
 
@@ -79,24 +82,43 @@ def _hits(conn: sa.Connection, ids: Sequence[int], words: Sequence[str]) -> list
     ]
 
 
+# For everybody (False), and for somebody who sees what is theirs (True).
+_SEEN = {
+    False: "",
+    True: (
+        " AND (sessions.project_id IS NULL OR sessions.project_id IN"
+        " (SELECT id FROM projects WHERE owner = :reader"
+        " UNION SELECT project_id FROM project_members WHERE name = :reader))"
+    ),
+}
+
+
+def _values(match: str, limit: int, reader: str | None) -> dict[str, object]:
+    values: dict[str, object] = {"match": match, "limit": limit}
+    return values if reader is None else {**values, "reader": reader}
+
+
 # -- SQLite ---------------------------------------------------------------------------------------
 
 # The index gives the newest first and is asked no further than to the last one needed.
-_SQLITE = sa.text(
-    "SELECT messages.id FROM message_words"
-    " CROSS JOIN messages ON messages.id = message_words.rowid"
-    " CROSS JOIN sessions ON sessions.id = messages.session_id"
-    " WHERE message_words MATCH :match AND messages.role <> 'system'"
-    " AND sessions.archived_at IS NULL"
-    " ORDER BY message_words.rowid DESC LIMIT :limit"
-)
+_SQLITE = {
+    own: sa.text(
+        "SELECT messages.id FROM message_words"  # noqa: S608 - our own names
+        " CROSS JOIN messages ON messages.id = message_words.rowid"
+        " CROSS JOIN sessions ON sessions.id = messages.session_id"
+        " WHERE message_words MATCH :match AND messages.role <> 'system'"
+        f" AND sessions.archived_at IS NULL{seen}"
+        " ORDER BY message_words.rowid DESC LIMIT :limit"
+    )
+    for own, seen in _SEEN.items()
+}
 
 
 def _search_sqlite(
-    conn: sa.Connection, words: Sequence[str], last: str, limit: int
+    conn: sa.Connection, words: Sequence[str], last: str, limit: int, reader: str | None
 ) -> Sequence[int]:
     match = " ".join(f'"{word}"' for word in words) + last
-    return conn.scalars(_SQLITE, {"match": match, "limit": limit}).all()
+    return conn.scalars(_SQLITE[reader is not None], _values(match, limit, reader)).all()
 
 
 # -- PostgreSQL -----------------------------------------------------------------------------------
@@ -112,32 +134,38 @@ _LISTED = (
     " WHERE found.role <> 'system' AND sessions.archived_at IS NULL"
 )
 _FIRST = " ORDER BY found.id DESC LIMIT :limit"
-_AMONG_NEWEST = sa.text(
-    "SELECT found.id FROM (SELECT id, session_id, role, words FROM messages"  # noqa: S608 - our own names
-    f" ORDER BY id DESC LIMIT :newest) AS found{_LISTED} AND found.{_MATCHES}{_FIRST}"
-)
-_AMONG_ALL = sa.text(
-    "WITH found AS MATERIALIZED (SELECT id, session_id, role FROM messages"  # noqa: S608 - our own names
-    f" WHERE {_MATCHES}) SELECT found.id FROM found{_LISTED}{_FIRST}"
-)
+_AMONG_NEWEST = {
+    own: sa.text(
+        "SELECT found.id FROM (SELECT id, session_id, role, words FROM messages"  # noqa: S608 - our own names
+        f" ORDER BY id DESC LIMIT :newest) AS found{_LISTED}{seen} AND found.{_MATCHES}{_FIRST}"
+    )
+    for own, seen in _SEEN.items()
+}
+_AMONG_ALL = {
+    own: sa.text(
+        "WITH found AS MATERIALIZED (SELECT id, session_id, role FROM messages"  # noqa: S608 - our own names
+        f" WHERE {_MATCHES}) SELECT found.id FROM found{_LISTED}{seen}{_FIRST}"
+    )
+    for own, seen in _SEEN.items()
+}
 
 
 def _search_postgresql(
-    conn: sa.Connection, words: Sequence[str], last: str, limit: int
+    conn: sa.Connection, words: Sequence[str], last: str, limit: int, reader: str | None
 ) -> Sequence[int]:
     beginning = ":*" if last else ""
     match = " & ".join(f"'{word}'" for word in words) + beginning
-    values = {"match": match, "limit": limit}
-    found = conn.scalars(_AMONG_NEWEST, {**values, "newest": _NEWEST}).all()
+    values, own = _values(match, limit, reader), reader is not None
+    found = conn.scalars(_AMONG_NEWEST[own], {**values, "newest": _NEWEST}).all()
     # Half as many again, so that there are enough of them more often than not.
     promising = _NEWEST * limit * 3 // (2 * len(found)) if found else _MOST_NEWEST + 1
     if len(found) < limit and promising <= _MOST_NEWEST:
-        found = conn.scalars(_AMONG_NEWEST, {**values, "newest": promising}).all()
+        found = conn.scalars(_AMONG_NEWEST[own], {**values, "newest": promising}).all()
     if len(found) == limit:
         return found
     for setting in _PLAN:
         conn.execute(setting)
-    return conn.scalars(_AMONG_ALL, values).all()
+    return conn.scalars(_AMONG_ALL[own], values).all()
 
 
 # -- excerpts -------------------------------------------------------------------------------------

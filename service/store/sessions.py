@@ -326,13 +326,20 @@ def scheduled_at(conn: sa.Connection, home: Address, *, limit: int) -> list[Sess
 
 def with_voices(conn: sa.Connection, session: SessionId) -> tuple[Session, list[Voice]]:
     """A session that exists, and its voices in their order."""
+    found = find_with_voices(conn, session)
+    assert found is not None
+    return found
+
+
+def find_with_voices(conn: sa.Connection, session: SessionId) -> tuple[Session, list[Voice]] | None:
+    """A session and its voices in their order; None when there is none."""
     rows = conn.execute(
         sa.select(sessions, *_VOICE)
         .join(voices, voices.c.session_id == sessions.c.id)
         .where(sessions.c.id == session)
         .order_by(voices.c.position)
     ).all()
-    return of_row(rows[0]), [_voice(row) for row in rows]
+    return (of_row(rows[0]), [_voice(row) for row in rows]) if rows else None
 
 
 def voices_of(conn: sa.Connection, session: SessionId) -> list[Voice]:
@@ -341,6 +348,14 @@ def voices_of(conn: sa.Connection, session: SessionId) -> list[Voice]:
         sa.select(*_VOICE).where(voices.c.session_id == session).order_by(voices.c.position)
     )
     return [_voice(row) for row in rows]
+
+
+def first_voices(conn: sa.Connection, ids: Sequence[SessionId]) -> dict[SessionId, Voice]:
+    """The voice that each of these sessions was bound with first."""
+    query = sa.select(voices.c.session_id, *_VOICE).where(
+        voices.c.session_id.in_(list(ids)), voices.c.position == 0
+    )
+    return {SessionId(row.session_id): _voice(row) for row in conn.execute(query)}
 
 
 # A session's row has an id and an agent, too.

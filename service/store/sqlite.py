@@ -202,6 +202,10 @@ def _threads() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
     )
 
 
+def _casefold(text: str | None) -> str | None:
+    return None if text is None else text.casefold()
+
+
 def _engine(path: str, *, readonly: bool) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite+pysqlite", database=path),
@@ -216,6 +220,8 @@ def _engine(path: str, *, readonly: bool) -> sa.Engine:
     def configure(dbapi: Any, _record: Any) -> None:
         dbapi.isolation_level = None
         cursor = dbapi.cursor()
+        # What SQLite itself folds are the letters of ASCII.
+        dbapi.create_function("casefold", 1, _casefold, deterministic=True)
         for pragma in (*_PRAGMAS, f"query_only={'ON' if readonly else 'OFF'}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from service.core.access import UserRole
+from service.core.access import OPERATOR, UserRole
 from service.errors import BadInput
 from service.store.sql import insert_new
 from service.store.tables import api_tokens, sign_ins, users
@@ -20,6 +20,8 @@ SHORTEST, LONGEST = 8, 1024
 """Characters of a password."""
 # So much activity later a sign-in is written anew; between, reading it costs no write.
 _SLIDE = timedelta(minutes=1)
+# Who the service itself is written down as, and whoever holds a token of its configuration.
+_OURS = frozenset({OPERATOR, "housekeeping", "ringback"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.@-]{0,63}")
 
 
@@ -60,7 +62,7 @@ class SignIn:
 
 def is_name(name: str) -> bool:
     """Whether somebody can be called that."""
-    return _NAME.fullmatch(name) is not None
+    return _NAME.fullmatch(name) is not None and name not in _OURS
 
 
 def check_name(name: str) -> str:

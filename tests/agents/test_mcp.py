@@ -321,6 +321,8 @@ async def test_a_server_that_dies_comes_back_with_the_tools_it_had(tmp_path: Pat
     starts = str(tmp_path / "starts")
     settings = Mcp(command=(*_CHILD, "sdk", starts), timeout=timedelta(seconds=5))
     async with _opened({"s": settings}) as servers:
+        # On a busy machine the service does not wait for it to be there.
+        await _until_back(servers, "s_echo", words="hi")
         before = set(_specs(servers, "s"))
         hanging = asyncio.create_task(_call(servers, "s_hang"))
         await _call(servers, "s_echo", words="the other call is on its way")

@@ -358,3 +358,11 @@ async def _of_cancelled(*_: Any) -> str:
     future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     future.cancel()
     return await future
+
+
+@pytest.mark.parametrize("data", [{"n": float("nan")}, {"n": 10**5000}])
+def test_data_that_is_no_json_is_left_out(data: Any) -> None:
+    """The words of the result stay; what is stored must be JSON that everybody can read."""
+    result = tools.bounded(ToolResult("call-1", "measure", "Measured.", data=data))
+
+    assert (result.text, result.data) == ("Measured.", None)

@@ -52,7 +52,8 @@ class Calls:
     """A tool call that ends an answer; the next answer of the model goes on from its result."""
 
     tool: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
+    """What it is given, perhaps made of the last thing that the model was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ class Storyteller:
                 case Calls(tool, arguments):
                     finish = "tool_calls"
                     call_id = f"{tool}-{len(told)}-{place}"
-                    pieces = openai_server.call(tool, json.dumps(arguments), call_id=call_id)
+                    last = str(body["messages"][-1]["content"])
+                    given = arguments(last) if callable(arguments) else arguments
+                    pieces = openai_server.call(tool, json.dumps(given), call_id=call_id)
                     await response.write(b"".join(pieces))
                 case str():
                     await response.write(openai_server.chunk({"content": step}))

@@ -119,6 +119,22 @@ async def test_a_file_that_does_not_fit_is_refused_at_once(
     assert await page.js("document.querySelector('textarea').value") == "See the file"
 
 
+async def test_the_limits_of_files_are_the_configured_ones(
+    house_of: Houses, page: Page, tmp_path: Path
+) -> None:
+    """What the service would refuse is not even sent."""
+    home = await house_of("[limits]\nattachment_bytes = 1000\nattachments_per_message = 1\n")
+    for name, size in (("large.bin", 1001), ("one.bin", 1000), ("two.bin", 1000)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    await begin(home, page)
+    field = await page.css("input[type=file]")
+    await field.choose_files(*(tmp_path / name for name in ("large.bin", "one.bin", "two.bin")))
+    await page.reads("large.bin has")
+    await page.reads("two.bin: at most 1 files go with one message.")
+
+    assert not [url for url in page.requests if url.endswith("/messages")]
+
+
 async def test_a_session_is_saved_as_a_file(home: House, page: Page, downloads: Path) -> None:
     """In three forms, each with everything that was said."""
     home.model.play("story/ann", "An answer to keep.")

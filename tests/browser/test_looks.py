@@ -11,6 +11,10 @@ from tests.browser.page import Page
 _PAGES = (
     "/console/",
     "/console/sessions/new",
+    "/console/projects",
+    "/console/projects/new",
+    "/console/templates",
+    "/console/templates?new",
     "/console/tasks",
     "/console/triggers",
     "/console/deliveries",

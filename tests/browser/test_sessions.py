@@ -124,6 +124,24 @@ async def test_deleting_asks_first(home: House, page: Page) -> None:
     assert left["sessions"] == []
 
 
+async def test_nothing_is_told_of_a_deleted_session(home: House, page: Page) -> None:
+    """Not even that it was read, if it goes while what came last is in sight."""
+    session = await home.session("A talk to forget", agent="ann")
+    await home.enter(page, f"/console/sessions/{session}")
+    await page.until(lambda: unread(page), "it is read")
+    told = page.requests.count(f"{home.url}/api/sessions/{session}/read")
+    await page.js(
+        f"""(() => {{ const tell = (kind, detail) =>
+              document.dispatchEvent(new CustomEvent(kind, {{detail}}));
+            tell("session-changed", {{session: "{session}", unread: true}});
+            tell("session-gone", "{session}"); }})()"""
+    )
+    await page.becomes("location.pathname === '/console/'")
+    await page.js("fetch('/api/me').then((one) => one.text())")
+
+    assert page.requests.count(f"{home.url}/api/sessions/{session}/read") == told
+
+
 async def test_empty_sessions_are_hidden_except_the_newest(home: House, page: Page) -> None:
     """No ghosts of sessions that somebody began and left."""
     await home.session("Some words", agent="ann")

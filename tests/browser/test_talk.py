@@ -111,6 +111,23 @@ async def test_a_message_waits_until_the_answer_before_it_is_there(home: House, 
     await page.lacks("Queued")
 
 
+async def test_a_long_talk_is_read_back_to_its_beginning(home: House, page: Page) -> None:
+    """It opens with what was said last; what was before comes with scrolling up, each once."""
+    session = await home.session(agent="assistant")
+    path = f"/api/sessions/{session}/messages"
+    sent = [await home.call("POST", path, {"text": f"Word {n:02}"}) for n in range(60)]
+    await home.call("GET", f"/api/turns/{sent[-1]['turn']}?wait=60")
+    await home.enter(page, f"/console/sessions/{session}")
+    await page.reads("Word 59")
+    shown = "[...document.querySelectorAll('.said-text')].map((one) => one.textContent)"
+    at_first = await page.js(shown)
+    scroller = "document.querySelector('.feed-scroll')"
+    await page.becomes(f"({scroller}.scrollTop = 0, {shown}.includes('Word 00'))")
+
+    assert "Word 00" not in at_first
+    assert await page.js(shown) == [f"Word {n:02}" for n in range(60)]
+
+
 async def test_a_failure_is_told_with_what_to_do(home: House, page: Page) -> None:
     """In the talk itself, and the next message is answered."""
     home.model.play("story/ann", [Fails()], "Better.")

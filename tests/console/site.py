@@ -134,6 +134,7 @@ async def serving(
             LIMITS,
             abilities_of(engine.agents, AGENTS),
             compositions=Compositions(database, COMPOSITIONS, AGENTS, ("offline",)),
+            catalog=engine.agents,
             outside=ways.outside,
         )
         application = web.Application(middlewares=[problems_middleware])

@@ -238,6 +238,34 @@ async def test_messages_are_read_page_by_page(each_site: Site) -> None:
     assert [one["role"] for one in first + rest] == ["user", "voice"] * 2
 
 
+async def test_messages_are_read_backwards(each_site: Site) -> None:
+    """With `before` come the last ones before a number, still oldest first."""
+    session = await each_site.session()
+    for text in ("one", "two", "three"):
+        await each_site.finished(session, text)
+    path = f"/api/sessions/{session}/messages"
+
+    newest = (await each_site.get(f"{path}?before={2**53 - 1}&limit=2")).json["messages"]
+    older = (await each_site.get(f"{path}?before={newest[0]['number']}&limit=3")).json["messages"]
+    oldest = (await each_site.get(f"{path}?before={older[0]['number']}&limit=3")).json["messages"]
+    between = f"{path}?after={oldest[0]['number']}&before={newest[0]['number']}&limit=2"
+
+    assert [one["text"] for one in newest] == ["three", "Hello."]
+    assert [one["text"] for one in older] == ["Hello.", "two", "Hello."]
+    assert [one["text"] for one in oldest] == ["one"]
+    assert (await each_site.get(between)).json["messages"] == older[1:]
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "1.5", str(2**53 + 1)])
+async def test_a_number_that_is_none_is_refused(site: Site, before: str) -> None:
+    """The answer names what is wrong."""
+    session = await site.session()
+
+    answer = await site.get(f"/api/sessions/{session}/messages?before={before}")
+
+    assert (answer.status, "before" in answer.json["detail"]) == (400, True)
+
+
 async def test_a_text_of_any_characters_is_kept(each_site: Site) -> None:
     """What no database stores is replaced; everything else is kept as it is."""
     session = await each_site.session()

@@ -10,7 +10,9 @@ from service.core.model import Binding, Cast, NewVoice
 from service.core.rounds import Continuation, Mode
 from service.engine.compositions import Compositions
 from service.errors import BadInput
+from service.store import audit
 from service.store.database import Database
+from tests.console.people import Browser, cookie_of
 from tests.console.site import AGENTS, COMPOSITIONS, TOKEN, Site
 
 ECHO: dict[str, Any] = {
@@ -160,7 +162,7 @@ async def test_what_is_not_there_is_not_found(each_site: Site, name: str) -> Non
 async def test_a_composition_is_a_cast_of_copies(database: Database) -> None:
     """An agent comes as its binding; a model of its own has no tools and no agent's name."""
     compositions = Compositions(database, COMPOSITIONS, AGENTS, ("offline",))
-    await compositions.make(PAIR)
+    await compositions.make(PAIR, by="ann")
 
     configured = await compositions.resolve("review")
     made = await compositions.resolve("Pair")
@@ -184,7 +186,7 @@ async def test_a_composition_is_a_cast_of_copies(database: Database) -> None:
 
 async def test_a_composition_whose_agent_is_gone_says_so(database: Database) -> None:
     """It is still listed, with the reason, and begins nothing."""
-    await Compositions(database, {}, AGENTS, ("offline",)).make(PAIR)
+    await Compositions(database, {}, AGENTS, ("offline",)).make(PAIR, by="ann")
     later = Compositions(database, {}, {"assistant": AGENTS["assistant"]}, ("offline",))
 
     listed = await later.all()
@@ -221,12 +223,37 @@ async def test_what_cannot_begin_a_session_says_why(
 async def test_an_archived_composition_begins_nothing(local_database: Database) -> None:
     """Until it is restored."""
     compositions = Compositions(local_database, {}, AGENTS, ("offline",))
-    await compositions.make({**PAIR, "archived": True})
+    await compositions.make({**PAIR, "archived": True}, by="ann")
 
     with pytest.raises(BadInput) as caught:
         await compositions.resolve("Pair")
 
     assert "is archived" in str(caught.value)
+
+
+async def test_who_made_and_changed_what_is_noted(each_site: Site) -> None:
+    """Also what was refused; not what the voices are told."""
+    ann = Browser(each_site, await cookie_of(each_site, "ann"))
+    renamed = {**PAIR, "name": "Two", "archived": True}
+    await ann.call("POST", "/api/compositions", PAIR)
+    await ann.call("POST", "/api/compositions", {**PAIR, "name": "pair"})
+    await ann.call("PUT", "/api/compositions/Pair", renamed)
+    await each_site.call("DELETE", "/api/compositions/Two")
+
+    entries = await each_site.engine.database.read(audit.newest, limit=10)
+
+    noted = [(one.principal, one.action, one.allowed, one.detail) for one in reversed(entries)]
+    assert noted == [
+        ("ann", "composition.make", True, {"composition": "Pair"}),
+        ("ann", "composition.make", False, {"composition": "pair"}),
+        (
+            "ann",
+            "composition.change",
+            True,
+            {"composition": "Pair", "to": "Two", "archived": True},
+        ),
+        ("operator", "composition.remove", True, {"composition": "Two"}),
+    ]
 
 
 async def test_compositions_need_a_token(site: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -137,58 +138,120 @@ async def busy_site(local_database: Database) -> AsyncGenerator[Site]:
         yield site
 
 
-async def test_the_service_is_as_documented(busy_site: Site) -> None:
-    """What each call answers fits its schema: the same story, told in one go."""
-    site = busy_site
-    wrong: dict[str, list[str]] = {}
+@dataclass
+class Witness:
+    """Calls, and what of their answers was not as documented."""
 
-    async def check(method: str, path: str, body: object = None, **values: str) -> Answer:
+    site: Site
+    wrong: dict[str, list[str]] = field(default_factory=dict)
+
+    async def check(self, method: str, path: str, body: object = None, **values: str) -> Answer:
+        """Call a documented path, with values in place of its names."""
         address = path
         for name, value in values.items():
             address = address.replace(f"{{{name}}}", value)
-        answer = await site.call(method, address, body)
+        answer = await self.site.call(method, address, body)
         documented, _, _ = path.partition("?")
         found = _problems(method, documented, answer)
         if found or answer.status >= 400:
-            wrong[f"{method} {path} {answer.status}"] = found or [answer.body.decode()]
+            self.wrong[f"{method} {path} {answer.status}"] = found or [answer.body.decode()]
         return answer
 
+
+ONE = "/api/sessions/{session}"
+
+
+async def test_sessions_are_as_documented(busy_site: Site) -> None:
+    """What each call answers fits its schema: the same story, told in one go."""
+    witness = Witness(busy_site)
+    check = witness.check
+
     begun = await check("POST", "/api/sessions", {"key": "ann", "title": "A title"})
-    one = "/api/sessions/{session}"
     session = begun.json["session"]
-    receipt = await check("POST", f"{one}/messages", {"text": "hello"}, session=session)
+    receipt = await check("POST", f"{ONE}/messages", {"text": "hello"}, session=session)
     turn = receipt.json["turn"]
     while not (
-        asked := (await check("GET", f"{one}/questions", session=session)).json["questions"]
+        asked := (await check("GET", f"{ONE}/questions", session=session)).json["questions"]
     ):
         await check("GET", "/api/turns/{turn}?wait=1", turn=turn)
     await check("GET", "/api/turns/{turn}", turn=turn)
     reply = {"question": asked[0]["question"], "answer": "B"}
-    await check("POST", f"{one}/answer", reply, session=session)
+    await check("POST", f"{ONE}/answer", reply, session=session)
     await check("GET", "/api/turns/{turn}?wait=20", turn=turn)
-    for what in ("", "/messages", "/state", "/voices", "/questions"):
-        await check("GET", f"{one}{what}", session=session)
+    for what in ("", "/messages", "/state", "/voices", "/questions", "/results"):
+        await check("GET", f"{ONE}{what}", session=session)
     for what in ("pin", "unpin", "read", "stop", "interrupt", "archive", "restore"):
-        await check("POST", f"{one}/{what}", session=session)
-    await check("PATCH", one, {"title": "Another"}, session=session)
-    await check("PATCH", f"{one}/state", {"state": {"a": 1}}, session=session)
+        await check("POST", f"{ONE}/{what}", session=session)
+    await check("PATCH", ONE, {"title": "Another"}, session=session)
+    await check("PATCH", f"{ONE}/state", {"state": {"a": 1}}, session=session)
+
+    assert witness.wrong == {}
+
+
+async def test_what_surrounds_sessions_is_as_documented(busy_site: Site) -> None:
+    """Tasks, compositions, and every list there is."""
+    witness = Witness(busy_site)
+    check = witness.check
+
     await check("POST", "/api/tasks/{task}/run", task="morning")
     await check("POST", "/api/tasks", {"cron": "0 8 * * *", "prompt": "Hi.", "name": "mine"})
     await check("POST", "/api/tasks/{task}/disable", task="mine")
     await check("GET", "/api/tasks/{task}", task="morning")
     await check("GET", "/api/tasks/{task}/occurrences", task="morning")
     voices = [{"agent": "assistant", "name": "One", "rounds": 1}]
-    made = {"name": "Mine", "voices": voices}
-    await check("POST", "/api/compositions", made)
+    await check("POST", "/api/compositions", {"name": "Mine", "voices": voices})
     await check("GET", "/api/compositions/{composition}", composition="Mine")
-    lists = ("sessions", "tasks", "agents", "compositions", "triggers", "deliveries", "inbox")
+    lists = (
+        "projects",
+        "templates",
+        "sessions",
+        "tasks",
+        "agents",
+        "compositions",
+        "triggers",
+        "deliveries",
+        "inbox",
+    )
     for what in (*lists, "usage", "audit", "me"):
         await check("GET", f"/api/{what}")
     await check("GET", "/api/sessions?view=scheduled")
     await check("GET", "/api/search?q=hello")
     await check("GET", "/api/openapi.json")
 
-    assert wrong == {}
+    assert witness.wrong == {}
+
+
+async def test_investigations_are_as_documented(busy_site: Site) -> None:
+    """Projects, the sessions in them, and templates."""
+    witness = Witness(busy_site)
+    check = witness.check
+
+    shared = {"name": "Fraud", "members": [{"name": "ed", "share": "editor"}]}
+    project = (await check("POST", "/api/projects", shared)).json["project"]
+    mine = "/api/projects/{project}"
+    begin = {"request": "Who?", "title": "Who", "schema": {"verdict": "A|B"}}
+    first = (await check("POST", f"{mine}/sessions", begin, project=project)).json["session"]
+    waits = {"title": "Then", "request": "Why?", "dependencies": [{"session": first}]}
+    second = (await check("POST", f"{mine}/sessions", waits, project=project)).json["session"]
+    await check("PATCH", mine, {"domain": "Payments"}, project=project)
+    await check("PUT", f"{mine}/members/{{name}}", {"share": "viewer"}, project=project, name="vi")
+    for what in ("investigation", "preview", "dependencies", "disposition", "results?all=1"):
+        await check("GET", f"{ONE}/{what}", session=first)
+    values = {"values": {"verdict": "A"}}
+    await check("PUT", f"{ONE}/disposition", values, session=first)
+    await check("POST", f"{ONE}/disposition/confirm", session=first)
+    edges = {"dependencies": [{"session": first, "field": "verdict", "value": "A"}]}
+    await check("PUT", f"{ONE}/dependencies", edges, session=second)
+    await check("POST", f"{ONE}/start", session=second)
+    await check("POST", f"{ONE}/extend", session=second)
+    await check("GET", mine, project=project)
+    await check("POST", f"{mine}/template", {"name": "fraud"}, project=project)
+    await check("GET", "/api/templates/{template}", template="fraud")
+    await check("POST", "/api/templates/check", {"source": "# broken\n\n## What"})
+    await check("POST", "/api/templates/{template}/instantiate", {}, template="fraud")
+    await check("POST", "/api/ask", {"text": "Who?"})
+
+    assert witness.wrong == {}
 
 
 async def test_signing_in_is_as_documented(site: Site) -> None:

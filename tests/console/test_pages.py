@@ -124,12 +124,22 @@ async def test_strangers_are_led_to_the_sign_in_page() -> None:
     assert found == (303, "/console/signin", kept, "no-store")
 
 
-async def test_a_link_from_elsewhere_is_looked_at_again() -> None:
-    """The browser shows no cookie behind a foreign link, so the page is told to look for itself."""
+@pytest.mark.parametrize("fetch_site", ["cross-site", "same-site"])
+async def test_a_link_from_elsewhere_is_looked_at_again(fetch_site: str) -> None:
+    """No cookie counts behind a link of another site or port, so the page looks for itself."""
     async with console(signed_in=False) as site:
-        answer = await site.get("/console/", {"Sec-Fetch-Site": "cross-site"})
+        answer = await site.get("/console/", {"Sec-Fetch-Site": fetch_site})
 
     assert answer.headers["Location"] == "/console/signin?next=/console/&look=1"
+
+
+@pytest.mark.parametrize("fetch_site", ["same-origin", "none"])
+async def test_an_address_of_our_own_is_not_looked_at_again(fetch_site: str) -> None:
+    """Behind these the cookie was shown, if there is one."""
+    async with console(signed_in=False) as site:
+        answer = await site.get("/console/", {"Sec-Fetch-Site": fetch_site})
+
+    assert answer.headers["Location"] == "/console/signin?next=/console/"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,12 @@ from service.store.database import Database
 from service.store.tables import sign_ins
 from service.store.users import Holder
 from tests.console.people import PASSWORD, Browser, add_person, cookie_in, cookie_of, hashed
-from tests.console.site import TOKEN, Site, serving
+from tests.console.site import LIMITS, TOKEN, Site, serving
 
+LIMITS_SHOWN = {
+    "attachment_bytes": LIMITS.file_bytes,
+    "attachments_per_message": LIMITS.files,
+}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -41,7 +45,7 @@ async def test_a_configured_token_signs_in(site: Site) -> None:
     me = await Browser(site, cookie_in(answer)).call("GET", "/api/me")
 
     assert (answer.status, answer.json) == (200, {"name": "operator", "role": "admin"})
-    assert (me.status, me.json) == (200, answer.json)
+    assert (me.status, me.json) == (200, {**answer.json, "limits": LIMITS_SHOWN})
 
 
 async def test_an_issued_token_signs_in(each_site: Site) -> None:
@@ -52,7 +56,7 @@ async def test_an_issued_token_signs_in(each_site: Site) -> None:
     bearer = await each_site.call("GET", "/api/me", token=token)
 
     assert (answer.status, answer.json) == (200, {"name": "ci", "role": "admin"})
-    assert bearer.json == answer.json
+    assert bearer.json == {**answer.json, "limits": LIMITS_SHOWN}
 
 
 async def test_a_person_signs_in(each_site: Site) -> None:
@@ -62,7 +66,7 @@ async def test_a_person_signs_in(each_site: Site) -> None:
     answer = await Browser(each_site).sign_in(name="ann", password=PASSWORD)
     me = await Browser(each_site, cookie_in(answer)).call("GET", "/api/me")
 
-    assert me.json == {"name": "ann", "role": "viewer"}
+    assert me.json == {"name": "ann", "role": "viewer", "limits": LIMITS_SHOWN}
 
 
 async def test_a_form_signs_in_and_goes_on(site: Site) -> None:

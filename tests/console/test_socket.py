@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import sqlalchemy as sa
 from aiohttp import AddrInfoType, WSCloseCode, WSMsgType
 
 from handlers.console.socket import Frames
@@ -20,8 +21,9 @@ from service.core.access import UserRole
 from service.core.model import Event, NewEvent, SessionId
 from service.engine.questions import PROMPT_USER
 from service.ports import Finished, TextDelta, ToolCall
-from service.store import feed, tokens, users
+from service.store import feed, lists, tables, tokens, users
 from service.store.database import Database
+from service.store.ids import new_id
 from tests.console.people import Browser, cookie_of
 from tests.console.site import TOKEN, Site, serving
 from tests.fakes import Script, ScriptedAgents
@@ -190,6 +192,34 @@ async def test_a_changed_session_is_told_to_everybody(site: Site, line: Line) ->
     told = (await line.next("session"))["session"]
 
     assert (told["session"], told["title"]) == (session, "What is new?")
+
+
+async def test_a_storm_of_changes_is_told_in_turn(each_site: Site) -> None:
+    """So many sessions at a time, each once and as it is by then; none is forgotten."""
+    database, feed_ = each_site.engine.database, each_site.engine.feed
+    made = [SessionId(await each_site.session(f"number {n}")) for n in range(3)]
+    made += await database.write(_copies, made[0], 247)
+    async with opened(each_site) as line:
+        for session in made * 2:
+            feed_.poke(session)
+        heard = [(await line.next("session"))["session"] for _ in range(100)]
+        await database.write(lists.change, made[-1], title="By then")
+        heard += [(await line.next("session"))["session"] for _ in range(150)]
+        quiet = await line.ask("ping")
+
+    assert [one["session"] for one in heard] == made
+    assert heard[-1]["title"] == "By then"
+    assert quiet == {"pong": True}
+
+
+def _copies(conn: sa.Connection, session: SessionId, count: int) -> list[SessionId]:
+    """Sessions like one, all in one go."""
+    query = sa.select(tables.sessions).where(tables.sessions.c.id == session)
+    row = conn.execute(query).mappings().one()
+    ids = [SessionId(new_id()) for _ in range(count)]
+    copies = [{**row, "id": one, "key": None} for one in ids]
+    conn.execute(tables.sessions.insert(), copies)
+    return ids
 
 
 # -- steering -------------------------------------------------------------------------------------

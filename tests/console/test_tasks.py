@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -42,6 +43,43 @@ async def test_a_task_is_made(each_site: Site) -> None:
         ("off", "config"),
         ("water-the-plants", "made"),
     ]
+
+
+async def test_the_same_idempotency_key_makes_one_task(each_site: Site) -> None:
+    """A repeat, also one that races, is told of the one that is there."""
+    key = {"Idempotency-Key": "k-1"}
+    calls = [each_site.call("POST", "/api/tasks", WATER, key) for _ in range(8)]
+
+    answers = await asyncio.gather(*calls)
+    another = await each_site.call("POST", "/api/tasks", WATER, {"Idempotency-Key": "k-2"})
+
+    assert {one.status for one in answers} == {201}
+    assert {one.json["task"] for one in answers} == {"water-the-plants"}
+    assert another.json["task"] == "water-the-plants-2"
+    assert await names(each_site) == ["morning", "off", "water-the-plants", "water-the-plants-2"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"cron": "0 9 * * *"}, {"prompt": "Water"}, {"once": True}, {"timezone": "UTC"}],
+)
+async def test_an_idempotency_key_belongs_to_its_task(site: Site, changed: Any) -> None:
+    """Another task under the same key is a mistake of the caller; nothing is made or changed."""
+    key = {"Idempotency-Key": "k-1"}
+    made = await site.call("POST", "/api/tasks", WATER, key)
+
+    other = await site.call("POST", "/api/tasks", {**WATER, **changed}, key)
+
+    assert (other.status, other.json["title"]) == (422, "Idempotency key reused")
+    assert (await site.get(made.headers["Location"])).json == made.json
+    assert len(await names(site)) == 3
+
+
+async def test_an_idempotency_key_is_checked(site: Site) -> None:
+    """As everywhere."""
+    answer = await site.call("POST", "/api/tasks", WATER, {"Idempotency-Key": "k" * 256})
+
+    assert (answer.status, await names(site)) == (400, ["morning", "off"])
 
 
 async def test_a_made_task_can_be_run_now(each_site: Site) -> None:

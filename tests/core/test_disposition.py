@@ -14,7 +14,7 @@ WHOLE = {
     "verdict": "FRAUD|ERROR|FINE",
     "amount": "Number",
     "reason": "String",
-    "second opinion": "optional YES|NO",
+    "second_opinion": "optional YES|NO",
     "accounts": "list of String",
     "tags": "optional list of RED|BLUE",
 }
@@ -72,6 +72,8 @@ def test_values_that_do_not_fit_are_named(changed: dict[str, Any], told: str) ->
         ({"a": "X|Y]"}, "schema.a: a value is on one line"),
         ({"": "X|Y"}, "a field is called by"),
         ({"1st": "X|Y"}, "a field is called by"),
+        ({"second opinion": "X|Y"}, "a field is called by"),
+        ({"größe": "Number"}, "a field is called by"),
         ({f"f{n}": "Number" for n in range(31)}, "at most 30 fields"),
     ],
 )
@@ -96,4 +98,4 @@ def test_models_are_told_the_same_rules() -> None:
 
 def test_only_single_choices_can_be_depended_on() -> None:
     """A list has no one value."""
-    assert list(Schema.parse(WHOLE).enums()) == ["verdict", "second opinion"]
+    assert list(Schema.parse(WHOLE).enums()) == ["verdict", "second_opinion"]

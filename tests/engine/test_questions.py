@@ -12,6 +12,7 @@ import pytest
 from service.core.access import Policy
 from service.core.model import Accepted, Channel, Ended, Origin, QuestionId, Role, SessionId
 from service.core.states import DeliveryState, TurnState
+from service.engine.holds import uptime
 from service.engine.questions import PROMPT_USER
 from service.engine.steering import Answering
 from service.ports import Finished, Limits, TextDelta, ToolCall, ToolSpec
@@ -401,3 +402,21 @@ async def test_the_session_points_at_no_question_when_none_is_open(database: Dat
     assert before.question is not None
     assert after is not None
     assert after.question is None
+
+
+async def test_waiting_is_no_work(database: Database) -> None:
+    """A turn took as long as somebody worked on it, however long the answer took."""
+    agents = asking(ASK)
+
+    async with running(database, agents) as engine:
+        began = uptime()
+        accepted = await engine.accept()
+        await asked(engine, accepted)
+        asked_at = uptime()
+        await asyncio.sleep(0.2)
+        answered_at = uptime()
+        await engine.accept("B")
+        result = await engine.result(accepted.turn)
+
+    worked = (asked_at - began) + (uptime() - answered_at)
+    assert timedelta() < result.turn.processing <= timedelta(seconds=worked)

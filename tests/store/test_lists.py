@@ -282,6 +282,26 @@ async def test_no_session_is_none(database: Database) -> None:
     assert await database.read(lists.get, SessionId("nobody")) is None
 
 
+async def test_many_are_read_at_once(database: Database) -> None:
+    """In the order they were asked for, as each one alone; those that are gone are left out."""
+    first, second = [await database.write(_begin, task="daily") for _ in range(2)]
+    await database.write(_run, second, "daily", NOW)
+    wanted = [second, SessionId("nobody"), first]
+
+    found = await database.read(lists.get_many, wanted)
+
+    assert found == [await _one(database, second), await _one(database, first)]
+
+
+@pytest.mark.parametrize("wanted", ["élan", "ÉLAN", "Жизнь", "жИЗНЬ", "τήσ", "ΤΉΣ", "strasse"])
+async def test_titles_are_looked_for_in_any_case(database: Database, wanted: str) -> None:
+    """Also beyond ASCII, whatever the server was set up with."""
+    found = await database.write(_begin, title="L'Élan, жизнь, τήσε, Straße")
+    await database.write(_begin, title="elan")
+
+    assert await _ids(database, title=wanted) == [found]
+
+
 # -- archive and restore --------------------------------------------------------------------------
 
 
@@ -371,6 +391,7 @@ async def test_lists_are_read_in_the_order_of_an_index(local: Database, view: Vi
     plans = [
         await local.read(_plan, view, None),
         await local.read(_plan, view, after),
+        await local.read(_plan, view, after, reader="ann"),
     ]
 
     assert not [step for plan in plans for step in plan if "TEMP B-TREE" in step]
@@ -475,7 +496,9 @@ def _unindexed(conn: sa.Connection) -> list[str]:
     return found
 
 
-def _plan(conn: sa.Connection, view: View, after: lists.Place | None) -> list[str]:
+def _plan(
+    conn: sa.Connection, view: View, after: lists.Place | None, reader: str | None = None
+) -> list[str]:
     """How SQLite goes about a page."""
     asked: list[tuple[str, Any]] = []
 
@@ -483,7 +506,7 @@ def _plan(conn: sa.Connection, view: View, after: lists.Place | None) -> list[st
         asked.append((details[2], details[3]))
 
     sa.event.listen(conn, "before_cursor_execute", note)
-    lists.page(conn, view, limit=50, after=after)
+    lists.page(conn, view, limit=50, after=after, reader=reader)
     sa.event.remove(conn, "before_cursor_execute", note)
     statement, values = asked[0]
     return [row.detail for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]

@@ -75,7 +75,8 @@ async def test_clients_are_offered_our_commands(station: Station, server: Server
     [menu] = server.of("setMyCommands")
     assert [one["command"] for one in menu["commands"]] == [
         *("new", "stop", "interrupt", "status", "sessions"),
-        *("title", "pin", "unpin", "archive"),
+        *("projects", "results", "disposition"),
+        *("title", "pin", "unpin", "archive", "restore"),
         *("voices", "mode", "to", "rounds"),
         *("clear", "compact", "rerun", "knobs", "set", "help"),
     ]

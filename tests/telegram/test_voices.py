@@ -23,7 +23,7 @@ from tests.engine.test_voices import Ensemble, says
 from tests.telegram.conversing import conversing, press, until_text
 from tests.telegram.server import Server
 from tests.telegram.station import ME, Station
-from tests.telegram.updates import Raw, message
+from tests.telegram.updates import Raw, group, message
 from tests.telegram.updates import press as pressed
 
 
@@ -370,12 +370,105 @@ async def test_sessions_lists_what_is_put_away(talk: Talk) -> None:
     archived = await talk.say("/sessions Archived")
     told = [await talk.say(f"/sessions{one}") for one in ("", " scheduled", " new")]
 
-    assert (empty, archived.startswith("- Old, `assistant`")) == ("Nothing is archived.", True)
+    assert (empty, archived.startswith("1. Old, `assistant`")) == ("Nothing is archived.", True)
     assert told == [
         "No session yet. Write something to start one.",
         "No task has said anything here.",
         "Write /sessions, /sessions archived or /sessions scheduled.",
     ]
+
+
+async def _put_away(talk: Talk, title: str) -> None:
+    """Begin a session of this title and archive it."""
+    for one in ("new", f"title {title}", "unpin", "archive"):
+        await talk.say(f"/{one}")
+
+
+async def test_the_last_archived_session_is_brought_back(talk: Talk) -> None:
+    """What is written next goes on there, not in the one that was begun since."""
+    await _put_away(talk, "Older")
+    await _put_away(talk, "Newer")
+    await talk.say("/new")
+
+    told = await talk.say("/restore")
+
+    assert told == "**Newer** is restored. What you write next goes on there."
+    assert (await talk.session()).title == "Newer"
+    assert (await talk.say("/sessions archived")).startswith("1. Older, ")
+
+
+async def test_an_archived_session_is_brought_back_by_its_number(talk: Talk) -> None:
+    """By the one that its list shows."""
+    for title in ("One", "Two", "Three"):
+        await _put_away(talk, title)
+    listed = await talk.say("/sessions archived")
+    wrong = [await talk.say(f"/restore {one}") for one in ("0", "4", "two", "-1", "²", "9" * 5000)]
+
+    told = await talk.say("/restore 2")
+
+    assert [line.split(",")[0] for line in listed.splitlines()] == ["1. Three", "2. Two", "3. One"]
+    assert set(wrong) == {
+        "Write /restore, or /restore and a number from 1 to 3: /sessions archived lists them."
+    }
+    assert told.startswith("**Two** is restored.")
+    assert (await talk.session()).title == "Two"
+
+
+async def test_without_an_archive_there_is_nothing_to_restore(talk: Talk) -> None:
+    """Sessions of other chats are none of this one's."""
+    await _put_away(talk, "Ann's")
+    await talk.take(message("/restore@test_bot", chat=group()))
+    elsewhere = (await talk.station.notices())[-1][1]
+    await talk.say("/restore")
+
+    again = await talk.say("/restore")
+
+    assert (elsewhere, again) == ("Nothing is archived.", "Nothing is archived.")
+
+
+async def test_a_pinned_session_is_put_away_with_a_button(talk: Talk) -> None:
+    """One press does both; a second one finds nothing to do."""
+    offered = await _offered(talk)
+    for _ in range(2):
+        await talk.take(pressed(offered))
+
+    assert [words for _, words in talk.station.answers] == [
+        "Got it.",
+        "This button does nothing any more.",
+    ]
+    assert [words for _, _, words in talk.station.edits] == [
+        "Archived. What you write next begins a new session."
+    ]
+    assert (await talk.say("/sessions archived")).startswith("1. Untitled session, ")
+
+
+async def test_what_is_busy_stays_pinned(talk: Talk) -> None:
+    """The press says why nothing was done."""
+    offered = await _offered(talk)
+    await talk.take(message("Hi"))
+    await talk.take(pressed(offered))
+
+    assert talk.station.edits[-1][2].startswith("The session has something to do.")
+    assert (await talk.session()).sticky
+
+
+async def test_the_button_of_another_session_puts_nothing_away(talk: Talk) -> None:
+    """Neither of an earlier one, nor one that was made up."""
+    offered = await _offered(talk)
+    await talk.say("/new")
+    for one in (offered, "archive:nonsense", "archive:"):
+        await talk.take(pressed(one))
+
+    assert {words for _, words in talk.station.answers} == {"This button does nothing any more."}
+    assert await talk.say("/sessions archived") == "Nothing is archived."
+
+
+async def _offered(talk: Talk) -> str:
+    """What the button carries that comes with the refusal to archive what is pinned."""
+    await talk.say("/new")
+    [(label, data)] = (await talk.buttons("/archive")).items()
+    assert (label, talk.station.answers) == ("Unpin and archive", [])
+    return data
 
 
 async def test_sessions_of_tasks_are_listed_where_they_spoke(talk: Talk) -> None:

@@ -43,8 +43,8 @@ class Connection(Protocol):
     def pages(self) -> AsyncIterator[Sequence[Listed]]:
         """The server's list of tools; not more than so many pages of it."""
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> Answer:
-        """Call a tool. Being cancelled tells the server."""
+    async def call(self, tool: str, arguments: Mapping[str, Any], *, data: bool = False) -> Answer:
+        """Call a tool, which may be one that finds `data`. Being cancelled tells the server."""
 
     def doubt(self) -> None:
         """Have whoever watches the connection find out whether it still works."""

@@ -120,6 +120,7 @@ class Offers:
             outward=one.name not in settings.inside,
             approval=one.name in settings.approval,
             timeout=settings.timeout,
+            data=one.name in settings.data,
         )
         return Offer(spec, one.name, Arguments(one.schema), _pin(one))
 
@@ -128,7 +129,9 @@ class Offers:
 
     def _warn_of_unknown(self, tools: Collection[str]) -> None:
         settings = self._settings
-        named = settings.tools | settings.idempotent | settings.approval | settings.inside
+        named = settings.tools.union(
+            settings.idempotent, settings.approval, settings.inside, settings.data
+        )
         unknown = sorted(named.difference(tools))
         if unknown:
             log.warning("mcp.no_such_tools", server=self._server, tools=unknown)

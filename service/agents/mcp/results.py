@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.agents.mcp.connection import Answer
 from service.agents.mcp.values import cleaned
+from service.config import MOST_DATA
 from service.core.text import clean
 
 if TYPE_CHECKING:
@@ -23,16 +24,21 @@ _CUT = "\n[cut: the answer had {} characters]"
 _DATA_LEFT_OUT = "[structured content that is too long or no plain JSON, left out]"
 
 
-def answer(result: CallToolResult) -> Answer:
-    """The result in one text and, if the tool gave structured content, as plain data."""
+def answer(result: CallToolResult, *, data: bool = False) -> Answer:
+    """The result in one text and, if the tool gave structured content, as plain data.
+
+    The `data` of a tool that is to find some may be longer, and be in its words instead.
+    """
     parts = [_words(block) for block in result.content]
-    data, shown = _data(result.structured_content)
+    content, shown = _data(result.structured_content, MOST_DATA if data else _LONGEST_DATA)
+    if data and content is None and not result.is_error:
+        content = _data_in("\n".join(parts))
     if shown is None:
         parts.append(_DATA_LEFT_OUT)
-    elif not parts and data is not None:
+    elif not parts and content is not None:
         parts.append(shown)
     text = clean("\n".join(parts)) or "(The tool said nothing.)"
-    return Answer(_cut(text), result.is_error, data)
+    return Answer(_cut(text), result.is_error, content)
 
 
 def _words(block: ContentBlock) -> str:
@@ -57,7 +63,7 @@ def _left_out(kind: str, base64: str) -> str:
     return f"[{kind}, {len(base64.rstrip('=')) * 3 // 4} bytes, left out]"
 
 
-def _data(content: Any) -> tuple[Any, str | None]:
+def _data(content: Any, longest: int) -> tuple[Any, str | None]:
     """The structured content and its JSON; None twice when it cannot be kept."""
     if content is None:
         return None, ""
@@ -66,7 +72,20 @@ def _data(content: Any) -> tuple[Any, str | None]:
         shown = json.dumps(data, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError):
         return None, None
-    return (data, shown) if len(shown) <= _LONGEST_DATA else (None, None)
+    return (data, shown) if len(shown) <= longest else (None, None)
+
+
+def _data_in(text: str) -> Any:
+    """The object or list that the text is; None when it is none."""
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+        return cleaned(data) if isinstance(data, (dict, list)) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _cut(text: str) -> str:

@@ -87,7 +87,7 @@ class Server:
         seconds = self._settings.timeout.total_seconds()
         try:
             async with asyncio.timeout(seconds):
-                return await connection.call(offer.tool, arguments)
+                return await connection.call(offer.tool, arguments, data=offer.spec.data)
         except TimeoutError:
             connection.doubt()
             return _failed(

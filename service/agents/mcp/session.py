@@ -104,12 +104,15 @@ class Session:
             if cursor is None:
                 return
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> Answer:
+    async def call(self, tool: str, arguments: Mapping[str, Any], *, data: bool = False) -> Answer:
         """Implement `Connection`."""
         # Not the SDK's call_tool: it checks the result against a schema of the server's, with
         # regular expressions that may take for ever, and lists the tools again in between.
         params = types.CallToolRequestParams(name=tool, arguments=dict(arguments))
         result = await self._ask(types.CallToolRequest(params=params), types.CallToolResult)
+        if data:
+            # Much data takes too long for the event loop.
+            return await asyncio.to_thread(results.answer, result, data=True)
         return results.answer(result)
 
     def doubt(self) -> None:
