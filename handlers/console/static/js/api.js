@@ -9,6 +9,7 @@ export class ApiError extends Error {
     this.title = body.title ?? "";
     this.detail = body.detail ?? "";
     this.reason = body.reason ?? null;
+    this.body = body;
   }
 }
 

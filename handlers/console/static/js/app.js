@@ -11,6 +11,7 @@ import { problem } from "./toast.js";
 
 const PLACES = [
   { nav: "sessions", href: "/console/", label: "Sessions", icon: "chat" },
+  { nav: "projects", href: "/console/projects", label: "Projects", icon: "project" },
   { nav: "tasks", href: "/console/tasks", label: "Tasks", icon: "clock" },
   { nav: "triggers", href: "/console/triggers", label: "Triggers", icon: "bell" },
   { nav: "deliveries", href: "/console/deliveries", label: "Deliveries", icon: "inbox", desk: true },
@@ -34,16 +35,30 @@ me()
   .then(drawAccount, () => {})
   .then(() => start(byId("main"), shown));
 
+// A session of a project is known to be one before it is read when a link says so, else afterwards.
+document.addEventListener("in-project", () => inProject());
+
 /** Before a page is shown: what is beside it, and what a phone shows. */
-function shown(route, named) {
-  for (const item of document.querySelectorAll("[data-nav]")) {
-    if (item.dataset.nav === route.nav) item.setAttribute("aria-current", "page");
-    else item.removeAttribute("aria-current");
-  }
+function shown(route, named, query) {
+  mark(route.nav);
   side.hidden = !route.side;
   shell.dataset.screen = route.screen ?? "page";
   list.select(named.session ?? null);
-  if (route.side) list.open();
+  if (route.side && query.has("project")) inProject();
+  else if (route.side) list.open();
+}
+
+/** Instead of the list of sessions its results are beside the talk. */
+function inProject() {
+  mark("projects");
+  side.hidden = true;
+}
+
+function mark(nav) {
+  for (const item of document.querySelectorAll("[data-nav]")) {
+    if (item.dataset.nav === nav) item.setAttribute("aria-current", "page");
+    else item.removeAttribute("aria-current");
+  }
 }
 
 function drawRail() {

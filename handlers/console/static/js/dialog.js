@@ -34,7 +34,7 @@ export async function ask({ title, label, value = "", action = "Save", hint = nu
 /**
  * Open a dialog: a promise of the value of the action that was chosen, null for none.
  * An action { label, value, primary, danger, run } with `run` stays open until `run` came to its
- * end; when `run` returns false the dialog stays.
+ * end; when `run` returns false the dialog stays. `wide` is true for more room, "full" for all of it.
  */
 export function open({ title, body, actions = [], focus = null, wide = false }) {
   const heading = uid("dialog");
@@ -42,7 +42,7 @@ export function open({ title, body, actions = [], focus = null, wide = false }) 
   return new Promise((resolve) => {
     let chosen = null;
     const primary = actions.find((one) => one.primary);
-    const node = el("dialog", { class: wide ? "dialog wide" : "dialog", "aria-labelledby": heading });
+    const node = el("dialog", { class: wide ? `dialog ${wide === "full" ? "full" : "wide"}` : "dialog", "aria-labelledby": heading });
     const choose = async (action, button) => {
       if (action.run) {
         button.disabled = true;

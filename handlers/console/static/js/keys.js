@@ -9,6 +9,7 @@ const KEYS = [
   [["↑", "↓"], "The same, in the list"],
   [["F2"], "Rename the session in the list"],
   [["n"], "New session"],
+  [["Space", "↑", "↓"], "Move a session of a project, at its handle"],
   [["Enter"], "Send"],
   [["Shift", "Enter"], "New line"],
   [["@"], "Address a voice"],

@@ -1,7 +1,8 @@
 // What can be done with a session from its row or its own menu. Each tells what came of it.
 
-import { patch, post, remove } from "./api.js";
+import { patch, post } from "./api.js";
 import { ask, confirm } from "./dialog.js";
+import { removeSession } from "./going.js";
 import { nameOf } from "./sessions.js";
 import { problem, toast } from "./toast.js";
 
@@ -46,7 +47,7 @@ export async function destroy(session) {
   });
   if (!agreed) return false;
   const done = await attempt("The session was not deleted", async () => {
-    await remove(path(session));
+    await removeSession(session.session);
     return true;
   });
   if (done) toast(`“${nameOf(session)}” is deleted`);

@@ -34,7 +34,7 @@ export function problem(error, doing, action = null) {
 
 /** A sentence that says what to do about an error. */
 export function advice(error) {
-  if (error?.status === 403) return `${error.message}. Ask an administrator for the role you need.`;
+  if (error?.status === 403) return /role/.test(error.message) ? `${error.message}. Ask an administrator for the role you need.` : error.message;
   if (error?.status === 404) return `${error.message}. It may have been deleted; reload the list.`;
   if (error?.status === 429) return `${error.message}. Wait a moment and try again.`;
   if (error?.status >= 500) return `${error.message}. Try again; the log of the service says more.`;

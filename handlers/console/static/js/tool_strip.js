@@ -44,6 +44,7 @@ export class ToolStrip {
       el("h4", {}, "Input"),
       el("pre", { tabindex: "0" }, pretty(tool.arguments) || "—"),
       tool.text !== null && [el("h4", {}, "Result"), el("pre", { tabindex: "0" }, tool.text || "—")],
+      tool.tool === "promote_result" && tool.state === "done" && shower(tool.arguments),
       took !== null && el("small", { class: "muted" }, `Took ${duration(took)}`),
     );
   }
@@ -56,6 +57,21 @@ export function pretty(given) {
     return JSON.stringify(typeof given === "string" ? JSON.parse(given) : given, null, 2);
   } catch {
     return String(given);
+  }
+}
+
+/** Leads to the key result that a call was about. */
+function shower(given) {
+  const name = resultOf(given);
+  const show = () => document.dispatchEvent(new CustomEvent("show-result", { detail: name }));
+  return name && el("div", {}, el("button", { class: "button small", type: "button", onclick: show }, icon("chart"), "Show the key result"));
+}
+
+function resultOf(given) {
+  try {
+    return (typeof given === "string" ? JSON.parse(given) : given)?.result ?? null;
+  } catch {
+    return null;
   }
 }
 

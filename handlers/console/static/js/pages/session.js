@@ -6,7 +6,11 @@ import { confirm } from "../dialog.js";
 import { el, fill } from "../dom.js";
 import { Feed } from "../feed.js";
 import { FeedView } from "../feed_view.js";
+import { isGoing, sayRead } from "../going.js";
 import { icon } from "../icons.js";
+import { destroy as destroyInvestigation } from "../investigation_actions.js";
+import { InvestigationPanel } from "../investigation_panel.js";
+import { projectLink } from "../investigations.js";
 import { menu } from "../menu.js";
 import { empty, spinner } from "../parts.js";
 import { go, title as windowTitle } from "../router.js";
@@ -58,7 +62,8 @@ class SessionPage {
   async load() {
     this.session = await get(this.path, { signal: this.signal });
     this.known = this.session.last_event ?? 0;
-    const [messages, known] = await Promise.all([this.newest(), me().catch(() => ({}))]);
+    if (this.session.project || this.session.investigated) this.investigate();
+    const [messages, known] = await Promise.all([this.newest(), me().catch(() => ({})), this.findings?.load(this.signal)]);
     this.feed.add(messages);
     this.oldest = messages[0]?.number ?? 0;
     this.begun = messages.length < PAGE;
@@ -68,6 +73,16 @@ class SessionPage {
     this.draw(known);
     this.feed.number = after;
     this.follow(after);
+  }
+
+  /** It is to come to something: that is beside the talk. */
+  investigate() {
+    if (this.session.project) document.dispatchEvent(new CustomEvent("in-project"));
+    this.findings = new InvestigationPanel(this.id, this.session.project, {
+      drawn: () => this.root && this.update(),
+      show: (part) => this.showPart(part),
+    });
+    document.addEventListener("show-result", ({ detail }) => this.reveal(detail), { signal: this.signal });
   }
 
   /** The newest messages; also of a service that only reads onwards. */
@@ -132,7 +147,7 @@ class SessionPage {
     const options = { signal: this.signal };
     document.addEventListener("visibilitychange", () => this.read(), options);
     document.addEventListener("session-changed", (event) => event.detail?.session === this.id && this.changed(event.detail), options);
-    document.addEventListener("session-gone", (event) => event.detail === this.id && go("/console/", { replace: true }), options);
+    document.addEventListener("session-gone", (event) => event.detail === this.id && go(this.home(), { replace: true }), options);
     addEventListener("keydown", (event) => this.keys(event), options);
   }
 
@@ -161,6 +176,7 @@ class SessionPage {
     clearTimeout(this.refreshing);
     clearInterval(this.ticking);
     this.view?.close();
+    this.findings?.close();
     this.composer?.closePicker();
   }
 
@@ -171,6 +187,7 @@ class SessionPage {
     if (event.kind === "message.added" && event.data.role !== "voice") this.arrived(event);
     if (event.kind === "voice.changed") this.voiceChanged(event.data);
     this.view.heard(event);
+    if (event.number > this.known) this.findings?.heard(event);
     if (event.kind === "message.added" && event.number > this.known) {
       this.view.came();
       this.session.last_message = event.number;
@@ -206,6 +223,7 @@ class SessionPage {
   refresh() {
     clearTimeout(this.refreshing);
     this.refreshing = setTimeout(async () => {
+      if (isGoing(this.id)) return;
       try {
         this.changed(await get(this.path, { signal: this.signal }));
       } catch (error) {
@@ -216,18 +234,18 @@ class SessionPage {
 
   /** Say that what is shown was read, once it is in sight; several messages at once. */
   read({ now = false } = {}) {
-    if (!this.session.unread || document.hidden || !may("operator")) return;
+    if (!this.session.unread || document.hidden || !may("operator") || this.findings?.shared() === false) return;
     clearTimeout(this.reading);
     this.reading = setTimeout(() => this.sayRead(), now ? 0 : READ_AFTER_MS);
   }
 
   async sayRead() {
     this.reading = null;
-    if (document.hidden || !this.session.unread) return;
+    if (document.hidden || !this.session.unread || isGoing(this.id)) return;
     this.session.unread = false;
     try {
       // Whoever goes on to another page has seen it all the same: nothing aborts this.
-      const found = await post(`${this.path}/read`);
+      const found = await sayRead(this.id);
       document.dispatchEvent(new CustomEvent("session-changed", { detail: { unread: false, ...found, session: this.id } }));
     } catch {
       // It is said again with the next message.
@@ -271,6 +289,7 @@ class SessionPage {
 
   beginning() {
     if (this.feed.messages.size === 0 && this.sent.length === 0) {
+      if (this.findings?.unstarted) return this.findings.beginning();
       const many = this.voices().length > 1;
       const who = many ? `${this.voices().length} voices listen` : `${this.session.agent ?? "The agent"} listens`;
       return empty("chat", who, "Write below. Everything that is said is kept, here and in the list of sessions.");
@@ -469,6 +488,7 @@ class SessionPage {
 
   closed() {
     if (!may("operator")) return { text: "You can read along. Writing takes the role operator; ask an administrator for it.", restore: false };
+    if (this.findings && !this.findings.shared()) return { text: "You can read along. Writing takes a share in the project; ask its owner for it.", restore: false };
     if (this.session.archived) return { text: "This session is archived: it can be read, not written to.", restore: true };
     return null;
   }
@@ -482,8 +502,9 @@ class SessionPage {
     this.people = el("button", { class: "button quiet icon", type: "button", "aria-label": "Voices", title: "Voices", "aria-pressed": "false", onclick: () => this.togglePanel() }, icon("people"));
     const more = el("button", { class: "button quiet icon", type: "button", "aria-label": "Menu of this session", title: "More" }, icon("more"));
     more.addEventListener("click", () => menu(more, this.items()));
-    const back = el("a", { class: "button quiet icon only-small", href: "/console/", "aria-label": "Back to the list" }, icon("back"));
-    const head = el("header", { class: "session-head" }, back, el("div", { class: "grow" }, this.heading, this.badges), this.people, more);
+    const back = el("a", { class: "button quiet icon only-small", href: this.home(), "aria-label": this.session.project ? "Back to the project" : "Back to the list" }, icon("back"));
+    const crumb = this.findings?.crumb && el("nav", { class: "crumbs", "aria-label": "Where this is" }, this.findings.crumb);
+    const head = el("header", { class: "session-head" }, back, el("div", { class: "grow" }, crumb, this.heading, this.badges), this.people, more);
     const scroller = el("div", { class: "feed-scroll", tabindex: "0", "aria-label": "Conversation" });
     this.view = new FeedView(scroller, this.feed, {
       voices: () => this.session.voices ?? [],
@@ -527,10 +548,10 @@ class SessionPage {
       close: () => this.togglePanel(false),
     });
     const talk = el("div", { class: "talk" }, scroller, this.view.down, this.status, this.composer.node);
-    this.root = el("div", { class: "session" }, head, el("div", { class: "session-main" }, talk, this.panel.node));
+    this.root = el("div", { class: "session", dataset: { part: "talk" } }, head, this.findings?.tabs, el("div", { class: "session-main" }, talk, this.panel.node, this.findings?.node));
     this.dropping(talk);
     fill(this.container, this.root);
-    this.togglePanel(this.many() && matchMedia(WIDE).matches);
+    this.togglePanel(this.many() && !this.findings && matchMedia(WIDE).matches);
     this.composer.restoreDraft();
     this.drawTop();
     this.update();
@@ -552,6 +573,7 @@ class SessionPage {
 
   update() {
     const { session } = this;
+    if (this.findings) this.updateFindings();
     const name = nameOf(session);
     if (this.heading.textContent !== name) this.heading.textContent = name;
     this.heading.title = name;
@@ -562,6 +584,32 @@ class SessionPage {
     this.drawFoot();
     this.panel.update();
     this.view.update();
+  }
+
+  /** Until it starts there is a request in place of the talk, and nothing to write in. */
+  updateFindings() {
+    const unstarted = this.findings.unstarted && this.feed.messages.size === 0;
+    this.composer.node.hidden = unstarted;
+    const drawn = unstarted && JSON.stringify([this.findings.view, this.findings.mayWrite()]);
+    if (drawn !== this.drawnBeginning) this.drawTop();
+    this.drawnBeginning = drawn;
+  }
+
+  /** Show one part on a small screen. */
+  showPart(part) {
+    this.root.dataset.part = part;
+    this.findings.select(part);
+    if (part === "talk") this.view.update();
+  }
+
+  reveal(result) {
+    this.showPart("results");
+    if (!this.findings.results.reveal(result)) toast("This key result is not there any more");
+  }
+
+  /** Where one goes back to. */
+  home() {
+    return this.session?.project ? projectLink(this.session.project) : "/console/";
   }
 
   drawBadges() {
@@ -727,7 +775,8 @@ class SessionPage {
   }
 
   async destroy() {
-    if (!(await destroy(this.row()))) return;
+    const gone = this.session.project ? await destroyInvestigation(this.findings.view, this.findings.project.investigations) : await destroy(this.row());
+    if (!gone) return;
     document.dispatchEvent(new CustomEvent("session-gone", { detail: this.id }));
   }
 }

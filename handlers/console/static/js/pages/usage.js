@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { el, fill } from "../dom.js";
 import { badge, empty, page, segments, table } from "../parts.js";
 import { go } from "../router.js";
+import { shape, words as words_ } from "../svg.js";
 import { count, duration, money } from "../time.js";
 
 const DAY_MS = 86_400_000;
@@ -156,18 +157,6 @@ function brief(value, words) {
 
 const DATE = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });
 const dayWords = (day) => DATE.format(new Date(`${day}T00:00:00Z`));
-
-function words_(x, y, text, anchor) {
-  const node = shape("text", { x, y, "text-anchor": anchor });
-  node.textContent = text;
-  return node;
-}
-
-function shape(tag, attributes) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
-  return node;
-}
 
 // -- the table ----------------------------------------------------------------------------------
 
