@@ -121,7 +121,8 @@ def test_no_body_is_slow_to_refuse(body: bytes) -> None:
     with suppress(HttpProblem):
         parse_json(body, limits)
 
-    assert time.process_time() - begun < 2
+    # What grows with the square of it takes minutes.
+    assert time.process_time() - begun < 10
 
 
 def test_text_is_utf_8() -> None:

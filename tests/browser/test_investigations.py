@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from service.core.access import UserRole
-from tests.browser.house import Calls, House, house
+from tests.browser.house import Calls, Gate, House, house
 from tests.browser.page import Node, Page, Person
 
 _QUERY = "SELECT region, change FROM sales ORDER BY change"
@@ -233,6 +233,33 @@ async def test_whose_session_it_is_decides_on_more_steps(shop: House, page: Page
     await shop.enter(page, f"/console/sessions/{session}")
     await page.click("button", "Allow 35 more")
     await page.reads("1 of 37 steps used")
+
+
+async def test_a_circle_and_a_strangers_interruption_are_refused(shop: House, page: Page) -> None:
+    """An editor is told why, where it was tried; nothing changes."""
+    gate = Gate()
+    shop.model.play("story/analyst", ["So far", gate, " so good."])
+    project, (one, two) = await _project(shop, "one", "two")
+    dependencies = {"dependencies": [{"session": one}]}
+    await shop.call("PUT", f"/api/sessions/{two}/dependencies", dependencies)
+    await shop.person("eddi", "a-long-password", UserRole.OPERATOR)
+    await shop.call("PUT", f"/api/projects/{project}/members/eddi", {"share": "editor"})
+    await _sign_in(shop, page, "eddi", f"/console/projects/{project}/sessions/{one}")
+    await page.click("button", "Add a dependency")
+    await page.click("button", "Save")
+    await page.reads("they would go round in a circle: “one” → “two” → “one”")
+    page.forgive("422")
+    await shop.call("POST", f"/api/sessions/{one}/start", {})
+    await gate.reached()
+    await page.open(f"{shop.url}/console/sessions/{one}")
+    await page.click("button", "Interrupt")
+    await page.reads("only operator, who owns this session, and admins may")
+    page.forgive("403")
+    gate.open()
+    await page.reads("So far so good.")
+    told = await shop.call("GET", f"/api/sessions/{one}/dependencies")
+
+    assert told["dependencies"] == []
 
 
 async def test_viewers_look_and_others_see_nothing(
