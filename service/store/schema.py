@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 
 from service.errors import SchemaTooNew
 from service.store.database import Database
 
+if TYPE_CHECKING:
+    # 60 ms and 8 MB that a service whose schema is up to date does without.
+    from alembic.config import Config as AlembicConfig
+
 # Any number, as long as every release uses the same: replicas that start together take turns.
 _LOCK = 7_464_225
+_HEAD = "0005"
 
 
 def head() -> str:
-    """The revision this release works with."""
-    revision = ScriptDirectory.from_config(_alembic(None)).get_current_head()
-    if revision is None:
-        raise RuntimeError("the package holds no migrations")
-    return revision
+    """The revision this release works with: that of the newest migration."""
+    return _HEAD
 
 
 async def migrate(database: Database) -> str:
@@ -46,6 +44,9 @@ def _upgrade(conn: sa.Connection) -> None:
     found = _revision(conn)
     if found == head():
         return
+    from alembic import command
+    from alembic.util.exc import CommandError
+
     try:
         command.upgrade(_alembic(conn), "head")
     except CommandError as error:
@@ -56,11 +57,16 @@ def _upgrade(conn: sa.Connection) -> None:
 
 
 def _revision(conn: sa.Connection) -> str | None:
-    return MigrationContext.configure(conn).get_current_revision()
+    if not sa.inspect(conn).has_table("alembic_version"):
+        return None
+    found: str | None = conn.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
 
 
-def _alembic(conn: sa.Connection | None) -> AlembicConfig:
-    config = AlembicConfig()
+def _alembic(conn: sa.Connection) -> AlembicConfig:
+    from alembic.config import Config
+
+    config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = conn
     return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from service.errors import SchemaTooNew, StoreError
 from service.store import migrations, schema
@@ -55,6 +57,14 @@ async def test_migrating_again_changes_nothing(database: Database) -> None:
 
     assert revision == schema.head() == await schema.current(database)
     assert before == await database.read(_shape)
+
+
+def test_the_head_is_the_newest_migration() -> None:
+    """Written down, so that alembic is imported only when there is something to migrate."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.head()]
 
 
 async def test_an_empty_database_has_no_revision(database: Database) -> None:
