@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time, thread_time
 from typing import Any
 
 import asyncpg
@@ -645,7 +645,7 @@ SLOW = [
 async def test_a_query_without_end_is_ended(url: str, sql: str) -> None:
     """In time, with a hint, and the loop is free all the while."""
     async for sources in _opened(url, timeout=_FAST):
-        ticks = asyncio.create_task(_longest_pause())
+        ticks = asyncio.create_task(_longest_work())
         began = perf_counter()
 
         result = await _query(sources, sql)
@@ -661,10 +661,14 @@ async def test_a_query_without_end_is_ended(url: str, sql: str) -> None:
 
 
 async def test_the_loop_is_free_while_much_is_fetched(url: str) -> None:
-    """A result of two megabytes is fetched, put into words and cleaned elsewhere, or in pieces."""
+    """A result of two megabytes is fetched, put into words and cleaned elsewhere, or in pieces.
+
+    Told by what the loop's thread works in one go, which does not depend on what else the machine
+    does.
+    """
     async for sources in _opened(url, size=MOST_DATA, rows=100_000):
-        ticks = asyncio.create_task(_longest_pause())
-        began = perf_counter()
+        ticks = asyncio.create_task(_longest_work())
+        began = process_time()
 
         result = await _query(
             sources,
@@ -672,11 +676,11 @@ async def test_the_loop_is_free_while_much_is_fetched(url: str) -> None:
             "SELECT n, n * 1.5 AS m, 'some words about it' AS w, 'and more of them' AS v FROM c",
         )
 
-        took = perf_counter() - began
+        took = process_time() - began
         ticks.cancel()
         longest = await ticks
         assert len(result.data["rows"]) == 30_000
-        assert longest < took / 2
+        assert longest < took / 4
 
 
 async def test_a_cancelled_query_ends_in_postgresql(
@@ -953,13 +957,13 @@ async def _untouched(sources: DataSources) -> bool:
     return bool(result.data and result.data["rows"] == [[3, 3]])
 
 
-async def _longest_pause() -> float:
-    """How long the loop did not come round, until this is cancelled."""
-    longest, last = 0.0, perf_counter()
+async def _longest_work() -> float:
+    """The most time that the loop's thread worked without coming round, until cancelled."""
+    longest, last = 0.0, thread_time()
     try:
         while True:
             await asyncio.sleep(0.005)
-            now = perf_counter()
+            now = thread_time()
             longest, last = max(longest, now - last), now
     except asyncio.CancelledError:
         return longest

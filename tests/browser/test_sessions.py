@@ -33,8 +33,8 @@ async def test_the_first_message_becomes_the_title(home: House, page: Page) -> N
 
 async def test_a_double_click_renames_and_nothing_overwrites_it(home: House, page: Page) -> None:
     """Not the next message, not a reload."""
-    session = await begin(home, page)
-    await ask(page, "First words")
+    session = await home.session("First words", agent="ann")
+    await home.enter(page, f"/console/sessions/{session}")
     await page.until(lambda: titled(page, "First words"), "a title")
     await page.click("link", await row(page), times=2)
     await page.fill("Title", "My own title")
