@@ -8,9 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from service.app import App, open_app
+from service.config import load
 
 _READY_SECONDS = 30.0
 _ROOT = Path(__file__).parent.parent
@@ -91,6 +94,30 @@ async def service(
         yield running
     finally:
         await running.close()
+
+
+class ServiceHere:
+    """The service in this process: what a killed one left is all in the database."""
+
+    def __init__(self, app: App, stack: AsyncExitStack) -> None:
+        self._app = app
+        self._stack = stack
+
+    async def ready(self) -> str:
+        """The URL; rings are let in."""
+        return self._app.url
+
+    async def stop(self) -> None:
+        """Drain it."""
+        await self._stack.aclose()
+
+
+@asynccontextmanager
+async def service_again(config: Path) -> AsyncGenerator[ServiceHere]:
+    """Start the service on a configuration file in this process, which takes half the time."""
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(open_app(load(config)))
+        yield ServiceHere(app, stack)
 
 
 def _environ(kill_at: str | None, extra: Mapping[str, str]) -> dict[str, str]:

@@ -307,8 +307,7 @@ async def test_long_tables_and_all_charts(home: House, page: Page) -> None:
     await page.js("document.querySelector('.data-scroll').focus()")
     await page.press("End")
     await page.becomes(f"{_SEEN}.at(-1) === '9999'")
-    await page.press("PageUp")
-    await page.becomes(f"{_SEEN}.at(-1) < '9999'")
+    await page.until(lambda: _paged_up(page), "the page before")
     await page.click("button", "amount")
     await page.press("Home")
     await page.js("document.querySelector('.data-scroll').scrollTop = 0")
@@ -517,6 +516,12 @@ async def _drag(page: Page, title: str, *, onto: str) -> None:
         way = y + (top - 20 - y) * step
         await page.call("Input.dispatchMouseEvent", type="mouseMoved", y=way, **mouse)
     await page.call("Input.dispatchMouseEvent", type="mouseReleased", y=top - 20, **mouse)
+
+
+async def _paged_up(page: Page) -> bool:
+    await page.press("PageUp")
+    found: bool = await page.js(f"{_SEEN}.at(-1) < '9999'")
+    return found
 
 
 async def _drawn(page: Page, spec: dict[str, Any], rows: list[list[Any]]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from service.core.schedule import Schedule
 from service.demo.bot_api.server import BotApi
 from service.store import tables, tasks
 from service.store.database import Database
-from tests.process import service
+from tests.process import service, service_again
 
 ANN = 501
 KEY = {"Idempotency-Key": "post-1"}
@@ -81,7 +81,7 @@ async def test_a_telegram_message_is_answered_once(
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
-    async with service(config) as running:
+    async with service_again(config) as running:
         await running.ready()
         await _settled(database_url, turns=1)
         await telegram.until(lambda: telegram.unconfirmed == 0)
@@ -109,7 +109,7 @@ async def test_a_message_whose_id_was_never_stored(
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
-    async with service(config) as running:
+    async with service_again(config) as running:
         await running.ready()
         await _settled(database_url, turns=1)
         await running.stop()
@@ -129,7 +129,7 @@ async def test_a_webhook_post_is_answered_once(
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
-    async with service(config) as running:
+    async with service_again(config) as running:
         again = await _post_to(await running.ready())
         await _settled(database_url, turns=1)
         await running.stop()
@@ -150,7 +150,7 @@ async def test_a_due_instant_is_rung_once(database_url: str, tmp_path: Path, poi
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
-    async with service(config) as running:
+    async with service_again(config) as running:
         await running.ready()
         await _settled(database_url, turns=1, of_task=True)
         await running.stop()

@@ -21,7 +21,7 @@ from aiohttp import web
 from service.store.database import Database
 from tests import openai_server
 from tests.crash.test_kill import expire_leases
-from tests.process import service
+from tests.process import service, service_again
 
 STEPS = 3
 POINTS = [
@@ -86,17 +86,21 @@ async def model() -> AsyncGenerator[Storyteller]:
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_reply_with_three_steps(
-    model: Storyteller, database_url: str, tmp_path: Path, point: str
+    model: Storyteller,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
 ) -> None:
     """One answer; what may be repeated is, at most once more; what may not be runs at most once."""
     config = _config(tmp_path, database_url, model)
-    environ = {"EFFECTS": str(tmp_path / "effects")}
-    async with service(config, kill_at=point, environ=environ) as doomed:
+    monkeypatch.setenv("EFFECTS", str(tmp_path / "effects"))
+    async with service(config, kill_at=point) as doomed:
         turn = await _ring(await doomed.ready())
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
-    async with service(config, environ=environ) as running:
+    async with service_again(config) as running:
         result = await _result(await running.ready(), turn)
         await running.stop()
 
@@ -119,13 +123,17 @@ async def test_a_reply_with_three_steps(
 
 @pytest.mark.parametrize("point", ["turns.waiting", "replies.approved", "replies.results_stored"])
 async def test_an_approval_is_used_once(
-    model: Storyteller, database_url: str, tmp_path: Path, point: str
+    model: Storyteller,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
 ) -> None:
     """Killed right after it waits, or between the yes and the result: never run twice."""
     model.tool = "launch"
     config = _config(tmp_path, database_url, model)
-    environ = {"EFFECTS": str(tmp_path / "effects")}
-    async with service(config, kill_at=point, environ=environ) as doomed:
+    monkeypatch.setenv("EFFECTS", str(tmp_path / "effects"))
+    async with service(config, kill_at=point) as doomed:
         url = await doomed.ready()
         turn = await _ring(url)
         answering = asyncio.create_task(_approve_all(url, turn))
@@ -134,7 +142,7 @@ async def test_an_approval_is_used_once(
         await asyncio.wait({answering})
     await expire_leases(database_url)
 
-    async with service(config, environ=environ) as running:
+    async with service_again(config) as running:
         url = await running.ready()
         answering = asyncio.create_task(_approve_all(url, turn))
         result = await _result(url, turn)

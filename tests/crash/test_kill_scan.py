@@ -22,7 +22,7 @@ from service.store.database import Database
 from service.store.projects import StoredTemplate
 from service.store.tables import sessions, turns
 from tests.crash.test_kill import expire_leases
-from tests.process import service
+from tests.process import service, service_again
 
 # Ten sessions in four layers; one branch is not taken, and what hangs on it never runs.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -59,7 +59,7 @@ async def test_every_session_runs_once_in_order(
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
-    async with service(config) as running:
+    async with service_again(config) as running:
         url = await running.ready()
         receipt = await _ring(url)
         assert receipt is not None
