@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from service.config import Settings
 
 T = TypeVar("T")
+_TRIES = 20
+_PAUSE_SECONDS = 0.5
 
 app = typer.Typer(
     help="Something rings: a Telegram message, a webhook, a cron tick. An agent answers.",
@@ -179,6 +181,7 @@ def send(
         lambda client: Terminal(client).send(
             words, key=session, agent=agent, wait=wait, as_json=as_json
         ),
+        again=True,
     )
     raise typer.Exit(code)
 
@@ -348,8 +351,12 @@ def _call(
     url: str | None,
     api_token: str | None,
     work: Callable[[Client], Coroutine[Any, Any, Any]],
+    *,
+    again: bool = False,
 ) -> Any:
-    return _run(_connected(_settings(config), url, api_token, work))
+    """Do something at the service; with `again` anew should it stop before it took anything."""
+    tries = _TRIES if again and url is None else 1
+    return _run(_connected(_settings(config), url, api_token, work, tries))
 
 
 async def _connected(
@@ -357,11 +364,23 @@ async def _connected(
     url: str | None,
     api_token: str | None,
     work: Callable[[Client], Coroutine[Any, Any, Any]],
+    tries: int,
 ) -> Any:
-    from service.client import connect
+    import uuid
 
-    async with connect(settings, url=url, token=api_token) as client:
-        return await work(client)
+    from service.client import ServiceLeft, connect
+
+    key = str(uuid.uuid4())
+    while True:
+        try:
+            async with connect(settings, url=url, token=api_token, key=key) as client:
+                return await work(client)
+        except ServiceLeft:
+            tries -= 1
+            if not tries:
+                raise
+        # It was that of another command, which is over.
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _migrate(url: str) -> str:

@@ -24,16 +24,25 @@ _CUTS = 5
 _PAUSE_SECONDS = 0.5
 # Another command may hold the file for a moment, or a service may just be starting.
 _TRIES = 20
+_STOPPING = 503
 
 Receipt = Mapping[str, Any]
 """What the API says about an accepted message: its turn, its session, its number."""
 
 
-class Client:
-    """Calls the API; what it refuses is raised as BadInput with its own words."""
+class ServiceLeft(StoreDown):
+    """The service stopped before it said that it took anything: the next one may be asked."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+
+class Client:
+    """Calls the API; what it refuses is raised as BadInput with its own words.
+
+    `key` names the first message it sends: sent again by another client, it is the same one.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, key: str | None = None) -> None:
         self._session = session
+        self._key = key
 
     async def get(self, path: str, **query: str) -> Any:
         """The JSON under a path."""
@@ -51,7 +60,7 @@ class Client:
         Raises BadInput when it is bound to another agent than the one asked for.
         """
         body = {"key": key, **({"agent": agent} if agent else {})}
-        found = await self.post("/api/sessions", body)
+        found = await self._begin("/api/sessions", body)
         if agent is not None and found["agent"] != agent:
             raise BadInput(
                 f"the session {key!r} is bound to the agent {found['agent']!r} for good; "
@@ -61,12 +70,21 @@ class Client:
         return session
 
     async def send(self, session: str, text: str) -> Receipt:
-        """Send a message."""
-        key = {"Idempotency-Key": str(uuid.uuid4())}
-        receipt: Receipt = await self.post(
-            f"/api/sessions/{session}/messages", {"text": text}, **key
-        )
+        """Send a message. Raises ServiceLeft when it may be sent again under the same key."""
+        key, self._key = self._key or str(uuid.uuid4()), None
+        where = f"/api/sessions/{session}/messages"
+        receipt: Receipt = await self._begin(where, {"text": text}, **{"Idempotency-Key": key})
         return receipt
+
+    async def _begin(self, path: str, body: Mapping[str, Any], **headers: str) -> Any:
+        """Post what may be posted twice; a service that is about to stop is told apart."""
+        try:
+            async with self._session.post(path, json=body, headers=headers) as response:
+                if response.status == _STOPPING:
+                    raise ServiceLeft("the service is stopping; try again")
+                return await _json(response)
+        except aiohttp.ClientError as error:
+            raise ServiceLeft(f"the service cannot be reached: {error}") from error
 
     async def run_task(self, name: str) -> Receipt:
         """Run a task now."""
@@ -131,7 +149,7 @@ class Client:
 
 @asynccontextmanager
 async def connect(
-    settings: Settings, *, url: str | None, token: str | None
+    settings: Settings, *, url: str | None, token: str | None, key: str | None = None
 ) -> AsyncGenerator[Client]:
     """Reach the service: the one at `url`, the one that holds our database, or one we start.
 
@@ -142,7 +160,7 @@ async def connect(
         headers = {"Authorization": f"Bearer {shown}"} if shown else {}
         try:
             session = aiohttp.ClientSession(where, headers=headers, timeout=_TIMEOUT)
-            yield Client(await stack.enter_async_context(session))
+            yield Client(await stack.enter_async_context(session), key)
         except aiohttp.ClientError as error:
             raise StoreDown(f"the service at {where} cannot be reached: {error}") from error
 
