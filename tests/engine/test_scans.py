@@ -145,9 +145,9 @@ async def test_stopping_a_scan_stops_its_sessions(database_url: str) -> None:
 
 
 async def test_an_interrupted_scan_begins_nothing_further(database_url: str) -> None:
-    """What runs goes on to its own end."""
+    """What runs goes on until it is stopped by itself; when it is over, nothing follows it."""
     template = _template(
-        _session("Slow", "FOUND", text="Answer slowly for 2 s."),
+        _session("Slow", "FOUND", text="Answer slowly for 60 s."),
         _session("Next", "FOUND", ("Slow", None, None)),
     )
     async with _running(database_url, template) as app:
@@ -157,9 +157,13 @@ async def test_an_interrupted_scan_begins_nothing_further(database_url: str) -> 
         async with app.controls.steps() as command:
             await command.interrupt(accepted.session, by="operator", operator=True)
         result = await app.results.wait(accepted.turn, timeout=PATIENCE)
+        async with app.controls.steps() as command:
+            await command.stop_session(await app.database.read(_id_of, "Slow"), by="operator")
+        left = await _until_nothing_runs(app)
 
     assert result is not None
     assert result.turn.ended is Ended.INTERRUPTED
+    assert left == {"Slow": "stopped"}
 
 
 async def test_deleting_what_a_scan_waits_for_lets_it_go_on(database_url: str) -> None:
@@ -214,7 +218,7 @@ def _session(
 ) -> TemplateSession:
     said = text or "Say something."
     if verdict is not None:
-        said = f'Call set_disposition {{"verdict": "{verdict}"}}'
+        said = f'{said} Call set_disposition {{"verdict": "{verdict}"}}'
     schema = VERDICT if verdict is not None else None
     return TemplateSession(title, said, schema, tuple(TemplateDependency(*one) for one in needs))
 
