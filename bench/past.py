@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
@@ -84,8 +85,9 @@ async def live(url: str, size: Size) -> Past:
         for table, rows in making.tables():
             while chunk := list(islice(rows, _CHUNK)):
                 await database.write(_insert, table, chunk)
-        await database.write(_make_turns)
-        await database.write(_make_indexes, indexes)
+        # As migrations, which have no limit of time.
+        await database.migrate(_make_turns)
+        await database.migrate(partial(_make_indexes, indexes))
         if not database.is_sqlite:
             # As autovacuum does it in time.
             await database.write(_analyze)
@@ -293,7 +295,7 @@ def _trust(conn: sa.Connection) -> None:
         conn.exec_driver_sql("SET LOCAL session_replication_role = replica")
 
 
-def _make_indexes(conn: sa.Connection, definitions: Sequence[str]) -> None:
+def _make_indexes(definitions: Sequence[str], conn: sa.Connection) -> None:
     for definition in definitions:
         conn.exec_driver_sql(definition)
     if conn.dialect.name == "sqlite":

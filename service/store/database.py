@@ -94,7 +94,10 @@ class Database:
             raise _translated(error) from error
 
     async def migrate(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` once, in one transaction that may rebuild tables others refer to."""
+        """Run `work` once, in one transaction that may rebuild tables others refer to.
+
+        It may take as long as it takes, unlike any other.
+        """
         try:
             return await self._backend.migrate(work)
         except _FAILURES as error:

@@ -11,10 +11,13 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from service.errors import StoreDown
 
 T = TypeVar("T")
+_CONNECT_SECONDS = 5
+_NAME = "ringback"
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -23,16 +26,17 @@ class PostgresqlBackend:
     """Runs whole transactions on pooled asyncpg connections."""
 
     def __init__(self, url: sa.URL, *, pool_size: int) -> None:
+        self._url = url
         self._engine = create_async_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=5,
             connect_args={
-                "timeout": 5,
+                "timeout": _CONNECT_SECONDS,
                 "command_timeout": 15,
                 "server_settings": {
-                    "application_name": "ringback",
+                    "application_name": _NAME,
                     "statement_timeout": "15000",
                     "lock_timeout": "5000",
                     "idle_in_transaction_session_timeout": "30000",
@@ -67,8 +71,23 @@ class PostgresqlBackend:
             raise StoreDown(f"the database cannot be reached: {stale.__cause__}") from stale
 
     async def migrate(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in one transaction; here tables can be altered in place."""
-        return await self.write(work)
+        """Run `work` in one transaction on a connection of its own, without limits of time.
+
+        An index over millions of rows takes minutes, and whoever comes second waits for them.
+        """
+        settings = {
+            "application_name": _NAME,
+            "statement_timeout": "0",
+            "lock_timeout": "0",
+            "idle_in_transaction_session_timeout": "0",
+        }
+        engine = create_async_engine(
+            self._url,
+            poolclass=NullPool,
+            connect_args={"timeout": _CONNECT_SECONDS, "server_settings": settings},
+        )
+        async with engine.begin() as conn:
+            return await conn.run_sync(work)
 
     async def _write(self, work: Callable[[sa.Connection], T]) -> T:
         committing = False
