@@ -25,11 +25,12 @@ test: $(READY) chromium ## run every test, on SQLite and PostgreSQL, in a real b
 chromium: $(READY) ## find Chromium for the tests; as root on Debian install it
 	@$(BIN)/python -m tests.browser.install
 
-check: $(READY) ## format, lint, types, import layers
+check: $(READY) ## format, lint, types, import layers, documents
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/test_docs.py
 
 format: $(READY) ## rewrite the code in the project's format
 	@$(BIN)/ruff format .

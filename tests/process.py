@@ -15,7 +15,7 @@ from typing import Any
 from service.app import App, open_app
 from service.config import load
 
-_READY_SECONDS = 30.0
+_READY_SECONDS = 60.0
 _ROOT = Path(__file__).parent.parent
 
 

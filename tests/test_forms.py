@@ -162,12 +162,12 @@ def test_a_crafted_form_costs_no_more_than_a_plain_one() -> None:
     almost = file("a", b"\r\n--" * 400_000) + END
     quotes = part('Content-Disposition: form-data; name="' + '\\"' * 2000) + END
 
-    began = time.perf_counter()
+    began = time.thread_time()
     for body in (almost, quotes, b"\r\n--" * 400_000):
         with pytest.raises(HttpProblem):
             read(body)
 
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 # -- names and types ------------------------------------------------------------------------------
