@@ -107,7 +107,8 @@ class Asking:
                         finished = True
         if not finished:
             raise ProviderGone("The provider broke off in the middle of its answer.")
-        if not response.text.strip() and not response.calls:
+        # A model can spend its whole output budget on thinking: asking the same again is no help.
+        if not (response.finished.cut or response.text.strip() or response.calls):
             raise ProviderGone("The provider sent an empty answer.")
         return response
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from service.core.model import Message, Role
 from service.engine.endings import Compacted
-from service.ports import Limits
 
 REQUEST = (
     "[Sum up this conversation for yourself, in three to ten sentences: who wants what, what was "
@@ -18,10 +17,10 @@ _FULL = 0.75
 _KEPT = 2
 
 
-def is_due(messages: Sequence[Message], answer: str, limits: Limits) -> bool:
-    """Whether the conversation is so near its budget that it should be summed up."""
+def is_due(messages: Sequence[Message], answer: str, *, characters: int) -> bool:
+    """Whether the conversation is so near this budget that it should be summed up."""
     size = sum(len(message.text) for message in messages) + len(answer)
-    return size > limits.history_characters * _FULL and len(messages) > 2 * _KEPT
+    return size > characters * _FULL and len(messages) > 2 * _KEPT
 
 
 def compacted(summary: str, messages: Sequence[Message], *, turn: int) -> Compacted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -21,6 +21,7 @@ from service.core.model import (
     TurnId,
     Usage,
     Voice,
+    VoiceId,
 )
 from service.core.reply import TurnView, fold_all
 from service.core.states import QuestionState, ReplyState, ToolState, TurnState
@@ -71,8 +72,8 @@ class Ending:
     usage: Usage
     processing: timedelta
     ended: Ended | None = None
-    agent: str | None = None
-    """Whose day it counts to."""
+    spent: Mapping[str, Usage] = field(default_factory=dict)
+    """The usage by the agent whose day it counts to; the turn itself counts to the first one."""
     steered: bool = True
     """Whether other messages may have joined it."""
     momentary: tuple[str, ...] = ()
@@ -133,6 +134,7 @@ def end_unattended(
     seen = fold_all(TurnView(turn.id), events_store.of_turn(conn, turn.session, turn.id))
     words = {reply.reply: reply.text for reply in seen.replies}
     voices = {voice.id: voice for voice in sessions.voices_of(conn, turn.session)}
+    begun = replies.with_usage(conn, turn.id)
     spoken = [
         Spoken(
             reply,
@@ -140,13 +142,27 @@ def end_unattended(
             words.get(reply.id, reply.text),
             "error" if state is TurnState.FAILED else "partial",
             error,
+            reply.usage,
         )
-        for reply in replies.unfinished(conn, turn.id)
+        for reply in begun
+        if reply.state in (ReplyState.WAITING, ReplyState.GENERATING)
     ]
-    agent = next(iter(voices.values())).agent
+    spent = spent_by(voices, [(reply.voice, reply.usage) for reply in begun])
     scan = scans.lock(conn, turn.session)
-    ending = Ending(state, error, turn.usage, turn.processing, agent=agent, scan=scan)
+    usage = sum(spent.values(), Usage())
+    ending = Ending(state, error, usage, turn.processing, spent=spent, scan=scan)
     return ending, end(conn, turn, spoken, ending, ())
+
+
+def spent_by(
+    voices: Mapping[VoiceId, Voice], taken: Iterable[tuple[VoiceId, Usage]]
+) -> dict[str, Usage]:
+    """What was taken, by the agents of the voices; that of the first one is there anyhow."""
+    spent = {next(iter(voices.values())).agent: Usage()}
+    for voice, usage in taken:
+        agent = voices[voice].agent
+        spent[agent] = spent.get(agent, Usage()) + usage
+    return spent
 
 
 def _end_joined(conn: sa.Connection, turn: Turn, ending: Ending, at: datetime) -> list[Turn]:
@@ -240,8 +256,7 @@ def _account(conn: sa.Connection, turn: Turn, ending: Ending, at: datetime) -> N
             after_turn=ending.compacted.after_turn,
             summary=ending.compacted.summary,
         )
-    if ending.agent is not None:
-        spending.add(conn, ending.agent, ending.usage, ending.processing, at=at)
+    spending.add(conn, ending.spent, ending.processing, at=at)
 
 
 def finished(turn: TurnId, ending: Ending, *, joined: TurnId | None = None) -> NewEvent:

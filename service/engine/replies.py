@@ -69,7 +69,12 @@ _INTERRUPTED = (
 _INTERRUPTED_WORDS = "I stopped where you interrupted me. How shall I go on?"
 _INSTRUCTED_WORDS = "I stopped where you interrupted me, and go on with what you wrote."
 _NOT_STARTED = "Not run: the person interrupted."
-_CUT = "\n\n[The answer was cut at its limit of {tokens} tokens.]"
+_USED_UP = "[The steps of this answer are used up.]"
+_CUT = "[The answer was cut at its limit of {tokens} tokens.]"
+_NO_SUMMARY = (
+    "The model reached its limit of {tokens} tokens before it wrote a summary. The conversation "
+    "stays as it was."
+)
 _TURN_COST = "This answer reached its cost limit of ${limit:g}. What it had said so far is kept."
 _DAY_COST = (
     "The agent {agent} has spent its ${limit:g} for today (UTC). It answers again tomorrow, or "
@@ -98,8 +103,10 @@ class Begun:
     """What the voice is told of the others; empty when it is alone."""
     iterations_before: int = 0
     """Of the session's other turns, when its limit counts them; less what its owner added."""
+    spent_before: int = 0
+    """Millionths of a US dollar that replies of its agent took that came before in the turn."""
     spent_today: int = 0
-    """Millionths of a US dollar that the agent took today, when it has a limit."""
+    """The same, of turns that ended today, when the agent has a limit."""
     briefing: Briefing | None = None
     """What an investigation adds to the prompt; None when the session is none."""
     kept: Kept | None = None
@@ -235,6 +242,7 @@ class ReplyInProgress:
             log.info("replies.no_acknowledgement", reply=self._reply, reason=str(error))
             if self.speech.text != boundary:
                 self.speech.reset(boundary)
+        if self.speech.text == boundary:
             self._say(_INTERRUPTED_WORDS)
         return Outcome(ReplyState.DONE, ended=Ended.INTERRUPTED)
 
@@ -295,7 +303,7 @@ class ReplyInProgress:
 
     def _over_budget(self) -> str | None:
         """Why no further call may be paid for."""
-        limits, cost = self._limits, self.usage.cost_micros
+        limits, cost = self._limits, self._begun.spent_before + self.usage.cost_micros
         if limits.turn_cost is not None and cost >= limits.turn_cost * 1_000_000:
             return _TURN_COST.format(limit=limits.turn_cost)
         today = self._begun.spent_today + cost
@@ -306,9 +314,14 @@ class ReplyInProgress:
     def _complete(self, response: Response, *, last: bool) -> Outcome:
         if response.finished.cut and not response.calls:
             tokens = self._limits.output_tokens or response.finished.usage.output_tokens
-            self._say(_CUT.format(tokens=tokens), gap=False)
+            if self._turn.kind is TurnKind.COMPACT and not response.text.strip():
+                return Outcome(ReplyState.ERROR, _NO_SUMMARY.format(tokens=tokens))
+            self._say(_CUT.format(tokens=tokens))
             return Outcome(ReplyState.DONE, ended=Ended.LENGTH)
         if last:
+            if not response.text.strip():
+                # It asked for tools all the same.
+                self._say(_USED_UP)
             return Outcome(ReplyState.DONE, ended=Ended.ITERATIONS)
         return Outcome(ReplyState.DONE)
 
@@ -363,8 +376,8 @@ class ReplyInProgress:
             history.append(Said("user", note))
         return Prompt(self._system(), history, tuple(steps))
 
-    def _say(self, words: str, *, gap: bool = True) -> None:
-        before = "\n\n" if gap and self.speech.text else ""
+    def _say(self, words: str) -> None:
+        before = "\n\n" if self.speech.text else ""
         self.speech.say(before + words)
 
     # -- boundaries --------------------------------------------------------------------------

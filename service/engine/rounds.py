@@ -29,11 +29,11 @@ from service.core.model import (
 from service.core.rounds import Continuation, Speaker, Spoke
 from service.core.states import QuestionState, ReplyState
 from service.engine import questions, scenes
-from service.engine.endings import Spoken, speak
+from service.engine.endings import Spoken, speak, spent_by
 from service.engine.feed import Feed
 from service.engine.holds import Hold
 from service.engine.replies import Begun, Outcome, Replies, ReplyInProgress
-from service.engine.scenes import Claimed, Scene, spent_by
+from service.engine.scenes import Claimed, Scene
 from service.engine.writer import Writer
 from service.errors import Fenced, StoreDown
 from service.failpoints import reach
@@ -47,6 +47,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _RETRY_SECONDS = 0.25
 BROKEN = "Something went wrong inside Ringback. The log has the details under this turn's id."
+# What a limit ended is the end of that voice's answer alone.
+_NOTHING_AFTER = frozenset({Ended.INTERRUPTED, Ended.ASKED})
 _CONTINUE = "Continue"
 _ENOUGH = "Enough"
 
@@ -89,7 +91,8 @@ class Rounds:
         self._writer = writer
         self._parts = [self._part(one) for one in claimed.begun]
         self._asked: tuple[Question, ...] = ()
-        self._ended: Ended | None = None
+        self._ends: list[Ended] = []
+        self._between = False
 
     # -- what came of it ---------------------------------------------------------------------
 
@@ -101,13 +104,20 @@ class Rounds:
 
     @property
     def cut(self) -> bool:
-        """Whether some voice was cut short before it came to its end."""
-        return any(part.outcome is None for part in self._parts)
+        """Whether it was cut short: some voice in its words, or all of them between two rounds."""
+        return self._between or any(part.outcome is None for part in self._parts)
 
     @property
     def usage(self) -> Usage:
         """What all replies took so far."""
-        return spent_by(self._over) + sum((part.reply.usage for part in self._parts), Usage())
+        return sum(self.spent.values(), Usage())
+
+    @property
+    def spent(self) -> dict[str, Usage]:
+        """The same by agent."""
+        over = [(one.voice, one.usage) for one in self._over]
+        open_ = [(part.voice.id, part.reply.usage) for part in self._parts]
+        return spent_by({one.id: one for one in self._scene.voices}, [*over, *open_])
 
     @property
     def steered(self) -> bool:
@@ -117,8 +127,7 @@ class Rounds:
     @property
     def ended(self) -> Ended | None:
         """What ended it, if it was not simply over."""
-        found = [part.outcome.ended for part in self._parts if part.outcome]
-        return next((one for one in found if one is not None), self._ended)
+        return next(iter(self._ends), None)
 
     @property
     def error(self) -> str | None:
@@ -150,9 +159,11 @@ class Rounds:
         """Play round after round, until nobody goes on or something has to be asked first."""
         while True:
             await self._play()
-            if self.asked or self.ended is not None:
+            if self.asked or not _NOTHING_AFTER.isdisjoint(self._ends):
                 return
+            self._between = True
             speakers = await self._next()
+            self._between = False
             if not speakers or self._asked:
                 return
             await self._begin(speakers)
@@ -161,6 +172,7 @@ class Rounds:
         """Let the voice that spoke last say that the interruption was noticed."""
         part = self._parts[-1]
         part.outcome = await part.reply.acknowledge()
+        self._note_end(part.outcome)
 
     def stop(self, voice: VoiceId) -> bool:
         """Cut one voice short; False when it does not speak."""
@@ -182,6 +194,7 @@ class Rounds:
                 for task in done:
                     part = pending.pop(task)
                     part.outcome = self._outcome(part, task)
+                    self._note_end(part.outcome)
                     if pending and not part.outcome.asked:
                         await self._store(part)
         finally:
@@ -189,6 +202,10 @@ class Rounds:
                 task.cancel()
             if pending:
                 await asyncio.wait(pending)
+
+    def _note_end(self, outcome: Outcome) -> None:
+        if outcome.ended is not None:
+            self._ends.append(outcome.ended)
 
     def _outcome(self, part: _Part, task: asyncio.Task[Outcome]) -> Outcome:
         if task.cancelled():
@@ -210,8 +227,6 @@ class Rounds:
 
     async def _store(self, part: _Part) -> None:
         """Store the end of one voice while others still speak."""
-        if part.outcome is not None:
-            self._ended = self._ended or part.outcome.ended
         await _whole(self._write([part], None))
 
     async def _begin(self, speakers: Sequence[Speaker]) -> None:
@@ -286,11 +301,21 @@ class Rounds:
             directed=scene.directed,
             reached=self._reached(),
         )
-        if not speakers or await self._database.read(turns.is_followed, scene.turn):
+        if not speakers or await self._is_followed():
             return []
         if policy is Continuation.PROMPT and attended:
             return speakers if self._may_go_on(speakers) else []
         return speakers
+
+    async def _is_followed(self) -> bool:
+        """Whether somebody wrote meanwhile, once the database tells it."""
+        while True:
+            self._hold.check()
+            try:
+                return await self._database.read(turns.is_followed, self._scene.turn)
+            except StoreDown as error:
+                log.warning("turns.read_failed", turn=self._hold.id, error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def _spoke(self, number: int) -> list[Spoke]:
         """How each voice came out of a round, in the order of the session."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -23,7 +23,6 @@ from service.core.model import (
     SessionId,
     Turn,
     TurnKind,
-    Usage,
     Voice,
     VoiceId,
 )
@@ -70,12 +69,15 @@ class Scene:
     voices: tuple[Voice, ...]
     directed: bool
     messages: Sequence[Message]
-    """The conversation up to what the turn answers, oldest first."""
+    """The conversation up to what the turn answers, oldest first: as much as any voice is told."""
     remembered: Remembered
     questions: Sequence[Question]
     """What the turn has asked before."""
     iterations_before: int = 0
-    spent_today: int = 0
+    spent_today: Mapping[str, int] = field(default_factory=dict)
+    """Millionths of a US dollar, by the agents that have a limit for the day."""
+    budgets: Mapping[VoiceId, int] = field(default_factory=dict)
+    """How many characters of the conversation each voice may be told."""
     briefing: Briefing | None = None
     kept: Kept | None = None
 
@@ -201,30 +203,33 @@ def _scene(
 ) -> Scene:
     first = voices[0]
     limits = agents.limits(first)
+    budgets = {one.id: agents.limits(one).history_characters for one in voices}
+    most = max(budgets.values())
     messages = sessions.conversation(
         conn,
         turn.session,
         turn=turn.number,
         after_turn=session.context_from,
-        characters=limits.history_characters,
+        characters=most,
     )
     counted = limits.iterations_per == "session" or session.project is not None
     investigation = _investigation(conn, session)
     has_data = any(tool.data for voice in voices for tool in agents.tools(voice))
-    limited = limits.day_cost is not None
+    limited = {one.agent for one in voices if agents.limits(one).day_cost is not None}
     return Scene(
         turn=turn,
         session=session,
         voices=voices,
         directed=turn.directed,
-        messages=fitting(messages, characters=limits.history_characters),
+        messages=fitting(messages, characters=most),
         remembered=memory.read(conn, turn.session),
         questions=questions_store.of_turn(conn, turn.id) if asked else (),
         iterations_before=(
             replies.iterations_in(conn, turn.session, before=turn.id) if counted else 0
         )
         - (investigation.iterations_added if investigation is not None else 0),
-        spent_today=spending.cost_today(conn, first.agent, at=at) if limited else 0,
+        spent_today={one: spending.cost_today(conn, one, at=at) for one in limited},
+        budgets=budgets,
         briefing=_briefing(conn, session) if investigation is not None else None,
         kept=(
             findings.kept(conn, session.id, investigation)
@@ -261,10 +266,8 @@ def _resume(
     ended = (ReplyState.DONE, ReplyState.ERROR)
     over = tuple(one for one in stored if one.state in ended)
     open_ = [one for one in stored if one.state not in ended]
-    before = [one for one in over if one.round < number]
     begun = tuple(
-        _begun(scene, one, before, replies.iterations_of(conn, one.id), resumed=True)
-        for one in open_
+        _begun(scene, one, over, replies.iterations_of(conn, one.id), resumed=True) for one in open_
     )
     events = [
         NewEvent("reply.reset", {"reply": one.reply.id, "text": one.reply.text}, scene.turn.id)
@@ -283,12 +286,13 @@ def _stopped_at_question(begun: Begun) -> bool:
 def _begun(
     scene: Scene,
     reply: Reply,
-    over: Iterable[Reply],
+    over: Sequence[Reply],
     iterations: Sequence[replies.StoredIteration],
     *,
     resumed: bool,
 ) -> Begun:
     voice = scene.voice(reply.voice)
+    earlier = [one.usage.cost_micros for one in over if scene.voice(one.voice).agent == voice.agent]
     questions: Mapping[tuple[int, int], Question] = {
         (one.iteration, one.ordinal): one for one in scene.questions if one.reply == reply.id
     }
@@ -297,7 +301,7 @@ def _begun(
         owner=scene.session.owner,
         reply=reply,
         voice=voice,
-        messages=[*scene.messages, *_earlier(scene, over, reply.round)],
+        messages=[*_told(scene, voice), *_earlier(scene, over, reply.round)],
         summary=scene.session.summary,
         remembered=scene.remembered,
         iterations=iterations,
@@ -305,10 +309,18 @@ def _begun(
         resumed=resumed,
         company=_company(scene.session, scene.voices, voice),
         iterations_before=scene.iterations_before,
-        spent_today=scene.spent_today,
+        spent_before=sum(earlier),
+        spent_today=scene.spent_today.get(voice.agent, 0),
         briefing=scene.briefing,
         kept=scene.kept,
     )
+
+
+def _told(scene: Scene, voice: Voice) -> Sequence[Message]:
+    """As much of the conversation as the voice may be told."""
+    if scene.alone:
+        return scene.messages
+    return fitting(scene.messages, characters=scene.budgets[voice.id])
 
 
 def _company(session: Session, voices: Sequence[Voice], voice: Voice) -> str:
@@ -341,11 +353,6 @@ def _earlier(scene: Scene, over: Iterable[Reply], number: int) -> list[Message]:
         for one in over
         if one.round < number and one.text
     ]
-
-
-def spent_by(over: Iterable[Reply]) -> Usage:
-    """What replies took that are over."""
-    return sum((one.usage for one in over), Usage())
 
 
 # -- investigations -------------------------------------------------------------------------------

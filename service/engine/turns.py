@@ -188,7 +188,8 @@ class Turns:
                     return await self._park(claimed, hold, rounds, spent, writer)
             elif rounds.asked and not rounds.cut:
                 return await self._wait(claimed, hold, rounds, spent, writer)
-            ending = self._ending(claimed, rounds, spent, problem, cut=rounds.cut)
+            cut = rounds.cut and problem is None
+            ending = self._ending(claimed, rounds, spent, problem, cut=cut)
             return await self._settle(claimed, hold, rounds, ending, writer)
 
     async def _guarded(self, work: Coroutine[Any, Any, None], turn: Turn, hold: Hold) -> str | None:
@@ -360,7 +361,7 @@ class Turns:
             rounds.usage,
             spent,
             None if cut else rounds.ended,
-            agent=None if scene.session.scan else scene.voices[0].agent,
+            spent=rounds.spent if isinstance(rounds, Rounds) else {},
             steered=rounds.steered,
             momentary=tuple(sorted(momentary)),
         )
@@ -421,9 +422,8 @@ class Turns:
     ) -> list[Event]:
         """Queue the summing up of a conversation that comes near its budget."""
         scene = claimed.scene
-        limits = self._agents.limits(scene.voices[0])
         said = "".join(one.text for one in spoken)
-        if not compaction.is_due(scene.messages, said, limits):
+        if not compaction.is_due(scene.messages, said, characters=min(scene.budgets.values())):
             return []
         turn = TurnId(new_id())
         at = datetime.now(UTC)
@@ -455,7 +455,7 @@ class Turns:
         """Put the turn back for whoever comes next, with every word shown so far on record."""
         turn = claimed.turn
         ending = self._ending(claimed, rounds, spent, None, cut=True)
-        events = await self._database.write(_hand_over, turn, rounds.open(), ending, writer.pending)
+        events = await self._database.write(_hand_over, turn, rounds, ending, writer.pending)
         writer.take()
         log.info("turns.handed_over", turn=turn.id, session=turn.session)
         self._feed.announce({turn.session: events})
@@ -524,13 +524,17 @@ def _expire(conn: sa.Connection, question: Question) -> list[Event]:
 def _hand_over(
     conn: sa.Connection,
     turn: Turn,
-    spoken: Sequence[Spoken],
+    rounds: Rounds | Scan,
     ending: Ending,
     pending: Sequence[NewEvent],
 ) -> list[Event]:
     if turns.fence(conn, turn.id, turn.epoch).stop:
-        return end(conn, turn, spoken, ending, pending)
+        return end(conn, turn, rounds.open(), ending, pending)
     turns.hand_over(conn, turn.id, turn.epoch, processing=ending.processing)
-    if not pending:
-        return []
-    return events_store.append(conn, {turn.session: pending}, at=datetime.now(UTC))[turn.session]
+    at = datetime.now(UTC)
+    last = events_store.lock(conn, {turn.session: ()})[turn.session]
+    new = list(pending)
+    for one in rounds.finished():
+        # Whoever comes next has nobody say it again.
+        new += speak(conn, turn, one, last + len(new), at)
+    return events_store.record(conn, turn.session, new, newest=last, at=at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -326,13 +326,17 @@ def iterations_of(conn: sa.Connection, reply: ReplyId) -> list[StoredIteration]:
     ]
 
 
-def unfinished(conn: sa.Connection, turn: TurnId) -> Sequence[Reply]:
-    """The replies of a turn that nobody ended."""
-    return [
-        reply
-        for reply in of_turn(conn, turn)
-        if reply.state in (ReplyState.WAITING, ReplyState.GENERATING)
-    ]
+def with_usage(conn: sa.Connection, turn: TurnId) -> Sequence[Reply]:
+    """The replies of a turn, those that nobody ended with what is stored of what they took."""
+    rows = conn.execute(
+        sa.select(iterations.c.reply_id, iterations.c.usage)
+        .join(replies, iterations.c.reply_id == replies.c.id)
+        .where(replies.c.turn_id == turn, replies.c.finished_at.is_(None))
+    )
+    taken: dict[str, Usage] = {}
+    for row in rows:
+        taken[row.reply_id] = taken.get(row.reply_id, Usage()) + Usage(**row.usage)
+    return [replace(one, usage=taken.get(one.id, one.usage)) for one in of_turn(conn, turn)]
 
 
 def _reply(row: sa.Row[Any]) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -35,26 +36,34 @@ class Spent:
 
 
 def add(
-    conn: sa.Connection, agent: str, usage: Usage, processing: timedelta, *, at: datetime
+    conn: sa.Connection, taken: Mapping[str, Usage], processing: timedelta, *, at: datetime
 ) -> None:
-    """Count a turn that ended."""
+    """Count a turn that ended: what each agent took, and itself and its time to the first one."""
+    if not taken:
+        return
     insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
     statement = insert(spending)
     grown = {name: spending.c[name] + statement.excluded[name] for name in _SUMS}
+    first = next(iter(taken))
+    slot = random.randrange(_SLOTS)  # noqa: S311 - spreads load, hides nothing
     conn.execute(
         statement.on_conflict_do_update(index_elements=["day", "agent", "slot"], set_=grown),
         [
             {
                 "day": _day(at),
                 "agent": agent,
-                "slot": random.randrange(_SLOTS),  # noqa: S311 - spreads load, hides nothing
-                "turns": 1,
+                "slot": slot,
+                "turns": int(agent == first),
                 "requests": usage.requests,
                 "input_tokens": usage.input_tokens,
                 "output_tokens": usage.output_tokens,
                 "cost_micros": usage.cost_micros,
-                "processing_ms": round(processing.total_seconds() * 1000),
+                "processing_ms": (
+                    round(processing.total_seconds() * 1000) if agent == first else 0
+                ),
             }
+            # Always in the same order, so that turns that end together do not lock each other out.
+            for agent, usage in sorted(taken.items())
         ],
     )
 

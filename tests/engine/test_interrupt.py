@@ -19,7 +19,7 @@ from service.ports import Caller, Finished, TextDelta, ToolCall, ToolSpec
 from service.store import audit
 from service.store.database import Database
 from tests.engine.engine import Engine, running
-from tests.fakes import RememberingSender, ScriptedAgents
+from tests.fakes import RememberingSender, Script, ScriptedAgents
 
 WORK = ToolSpec("work", "Work.", {"type": "object"})
 CALL = ToolCall("w", "work", "{}")
@@ -102,10 +102,13 @@ async def test_interrupt_in_mid_text_takes_effect_when_the_response_ends(
     assert agents.prompts[1].steps[0].text == "Half and half."
 
 
-async def test_a_model_that_cannot_acknowledge_is_spoken_for(database: Database) -> None:
-    """The interruption is noticed even when the provider refuses."""
+@pytest.mark.parametrize("failing", [[ProviderRefused("no")], [Finished(cut=True)]])
+async def test_a_model_that_cannot_acknowledge_is_spoken_for(
+    database: Database, failing: Script
+) -> None:
+    """The interruption is noticed even when the provider refuses, or leaves no word."""
     gate = Gate()
-    agents = working(gate, [ProviderRefused("no")])
+    agents = working(gate, failing)
 
     async with running(database, agents) as engine:
         accepted = await engine.accept()

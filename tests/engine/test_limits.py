@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from service.core.model import Attachment, Channel, Ended, NewAttachment, Usage
 from service.core.states import TurnState
 from service.errors import ChannelDown, ChannelError
-from service.ports import Finished, Limits, TextDelta, ToolCall, ToolSpec
+from service.ports import Finished, Limits, TextDelta, ThinkingDelta, ToolCall, ToolSpec
 from service.store import sessions, spending, turns
 from service.store.database import Database
 from tests.engine.engine import running
@@ -90,6 +90,21 @@ async def test_an_answer_cut_at_the_output_budget_says_so(database: Database) ->
     assert agents.prompts[0].output_tokens == 3
     assert result.text == "A long st\n\n[The answer was cut at its limit of 3 tokens.]"
     assert (result.turn.state, result.turn.ended) == (TurnState.SUCCEEDED, Ended.LENGTH)
+
+
+async def test_a_budget_spent_before_the_first_word_is_told(database: Database) -> None:
+    """A model that thinks can; asking it the same again would only cost the same again."""
+    agents = ScriptedAgents(
+        [[ThinkingDelta("Hm. " * 9), Finished(Usage(10, 3), cut=True)]],
+        limits_=Limits(output_tokens=3),
+    )
+
+    async with running(database, agents) as engine:
+        result = await engine.result((await engine.accept()).turn)
+
+    assert result.text == "[The answer was cut at its limit of 3 tokens.]"
+    assert (result.turn.state, result.turn.ended) == (TurnState.SUCCEEDED, Ended.LENGTH)
+    assert (len(agents.prompts), result.turn.usage) == (1, Usage(10, 3, 1))
 
 
 async def test_iterations_count_per_session_when_the_agent_says_so(database: Database) -> None:

@@ -15,7 +15,7 @@ from service.ports import Caller, Finished, Limits, TextDelta, ToolCall, ToolSpe
 from service.store import memory, sessions
 from service.store.database import Database
 from tests.engine.engine import Engine, running
-from tests.fakes import ScriptedAgents
+from tests.fakes import Script, ScriptedAgents
 
 NOTE = ToolSpec("note", "Note it.", {"type": "object"})
 CALL = ToolCall("n", "note", '{"text": "buy milk"}')
@@ -220,9 +220,10 @@ async def test_compact_puts_a_summary_in_the_place_of_what_was_said(database: Da
     assert len(kept) == 11
 
 
-async def test_a_summary_that_fails_changes_nothing(database: Database) -> None:
-    """The conversation is told as before."""
-    agents = notepad(DONE, [ProviderRefused("no")], DONE)
+@pytest.mark.parametrize("failing", [[ProviderRefused("no")], [Finished(cut=True)]])
+async def test_a_summary_that_fails_changes_nothing(database: Database, failing: Script) -> None:
+    """Also one of which the output budget left no word: the conversation is told as before."""
+    agents = notepad(DONE, failing, DONE)
 
     async with running(database, agents) as engine:
         await engine.result((await engine.accept("one")).turn)

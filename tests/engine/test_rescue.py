@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from service.core.model import NewEvent
+from service.core.model import NewEvent, Usage
 from service.core.states import DeliveryState, TurnState
 from service.engine.holds import Hold, trusted_until, uptime
 from service.errors import ChannelDown, ChannelError, ChannelUncertain, Fenced
 from service.ports import Caller, Finished, TextDelta, ToolCall, ToolSpec
-from service.store import tables
+from service.store import spending, tables
 from service.store.database import Database
 from tests.engine.engine import CHAT, Engine, running
 from tests.fakes import RememberingSender, ScriptedAgents
@@ -59,6 +59,29 @@ async def said(engine: Engine, text: str) -> None:
             if any(one.get("text") == text for one in found):
                 return
             await asyncio.sleep(0.01)
+
+
+async def test_what_an_abandoned_turn_took_is_counted(database: Database) -> None:
+    """As far as it is stored: a turn that is given up has cost what it has cost."""
+    cost = Usage(10, 5, 0, 20_000)
+    agents = ScriptedAgents(
+        [[TextDelta("So far."), ToolCall("c", "dice", "{}"), Finished(cost)], [asyncio.Event()]],
+        tools_=[DICE],
+    )
+    first = Engine(database, agents, RememberingSender())
+    first.start()
+    accepted = await first.accept()
+    while len(agents.prompts) < 2:
+        await asyncio.sleep(0.01)
+    await abandon(first)
+
+    second = Engine(database, agents, RememberingSender())
+    await second.turns.rescue(attempts=1, alone=True)
+
+    result = await second.result(accepted.turn)
+    [spent] = await database.read(spending.by_day, date(2020, 1, 1))
+    assert (result.turn.state, result.turn.usage) == (TurnState.FAILED, Usage(10, 5, 1, 20_000))
+    assert (spent.agent, spent.turns, spent.usage) == ("assistant", 1, result.turn.usage)
 
 
 async def test_a_killed_holders_turn_is_taken_over(database: Database) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.core.model import Accepted, Refusal, RefusalReason
+from service.core.model import Accepted, Ended, Refusal, RefusalReason
 from service.core.states import TurnState
 from service.errors import ProviderBusy, ProviderGone, ProviderRefused
 from service.ports import Finished, Limits, TextDelta, ToolCall, ToolSpec
@@ -262,6 +262,20 @@ async def test_a_tool_that_is_not_offered_does_not_run(database: Database) -> No
 
     assert agents.calls == []
     assert "dice" in agents.prompts[1].steps[0].results[0].text
+
+
+async def test_a_model_that_calls_a_tool_for_ever_is_told_of(database: Database) -> None:
+    """The calls of its last response do not run, and people read why nothing more comes."""
+    agents = ScriptedAgents(
+        [[ToolCall("c", "dice", "{}"), Finished()]], tools_=[DICE], limits_=Limits(iterations=3)
+    )
+
+    async with running(database, agents) as engine:
+        result = await engine.result((await engine.accept()).turn)
+
+    assert (len(agents.prompts), len(agents.calls)) == (3, 2)
+    assert result.text == "[The steps of this answer are used up.]"
+    assert (result.turn.state, result.turn.ended) == (TurnState.SUCCEEDED, Ended.ITERATIONS)
 
 
 async def test_the_last_iteration_has_no_tools(database: Database) -> None:

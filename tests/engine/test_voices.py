@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import date, timedelta
 
-from service.core.model import Binding, Busy, Cast, Channel, NewVoice, Voice
+import pytest
+import sqlalchemy as sa
+
+from service.core.model import Binding, Busy, Cast, Channel, NewVoice, Usage, Voice
 from service.core.rounds import Continuation, Mode
 from service.core.states import ReplyState, TurnState
+from service.engine.holds import Interruption
 from service.errors import ProviderRefused
-from service.ports import Finished, ModelEvent, Prompt, TextDelta
-from service.store import replies, sessions
+from service.ports import Finished, Limits, ModelEvent, Prompt, TextDelta
+from service.store import replies, sessions, spending
 from service.store.database import Database
 from tests.engine.engine import Engine, running
-from tests.fakes import Script, ScriptedAgents
+from tests.fakes import RememberingSender, Script, ScriptedAgents
 
 
 class Ensemble(ScriptedAgents):
@@ -27,6 +32,18 @@ class Ensemble(ScriptedAgents):
     def model(self, voice: Voice) -> _Part:  # type: ignore[override]
         """The part of one voice."""
         return _Part(self, voice.name)
+
+
+class Budgeted(Ensemble):
+    """An ensemble whose agents have limits of their own, by their name."""
+
+    def __init__(self, limits: dict[str, Limits], **scripts: list[Script]) -> None:
+        super().__init__(**scripts)
+        self.by_agent = limits
+
+    def limits(self, voice: Voice) -> Limits:
+        """Those of the voice's agent."""
+        return self.by_agent.get(voice.agent, Limits())
 
 
 class _Part:
@@ -290,6 +307,59 @@ async def test_a_crash_in_the_second_round_goes_on_there(database: Database) -> 
     assert result.turn.state is TurnState.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    ("why", "state"),
+    [(Interruption.DRAIN, TurnState.SUCCEEDED), (Interruption.STOP, TurnState.STOPPED)],
+)
+async def test_what_cuts_in_between_two_rounds_is_heeded(
+    postgresql_url: str, why: Interruption, state: TurnState
+) -> None:
+    """A drain leaves the next round to the heir, who has nobody say anything again; a stop ends."""
+    database = Database(postgresql_url)
+    await database.open()
+    gate = asyncio.Event()
+    script: Script = [TextDelta("B1"), gate, Finished()]
+    leaving = Engine(database, Ensemble(Ada=says("A1"), Bob=[script]), RememberingSender())
+    accepted = await leaving.accept(cast=cast("Ada", "Bob", rounds={"Ada": 1}))
+    [(claimed, hold)] = await leaving.turns.claim(1)
+    working = asyncio.create_task(leaving.turns.work(claimed, hold))
+    await leaving.until(accepted, "text", text="B1")
+    await leaving.until(accepted, "reply.finished")
+    async with database.transaction() as locked:
+        await locked.run(_let_nobody_read_turns)
+        gate.set()
+        await _somebody_waits(database)
+        hold.interrupt(why)
+    await working
+    heir = Ensemble(Ada=says("A2"), Bob=says("never"))
+
+    async with running(database, heir) as engine:
+        result = await engine.result(accepted.turn)
+        said = await texts(engine, accepted.turn)
+    await database.close()
+
+    rounds = {1: {"A1", "B1"}} | ({2: {"A2"}} if why is Interruption.DRAIN else {})
+    assert {n: {one[2] for one in said if one[0] == n} for n, _, _ in said} == rounds
+    assert (result.turn.state, result.turn.attempt) == (state, 1)
+    assert heir.heard["Bob"] == []
+
+
+def _let_nobody_read_turns(conn: sa.Connection) -> None:
+    conn.execute(sa.text("LOCK TABLE turns IN ACCESS EXCLUSIVE MODE"))
+
+
+async def _somebody_waits(database: Database) -> None:
+    """Return once a statement waits for a lock."""
+    async with asyncio.timeout(10):
+        while not await database.read(_waiting):
+            await asyncio.sleep(0.01)
+
+
+def _waiting(conn: sa.Connection) -> int:
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'turns'::regclass"
+    return int(conn.scalar(sa.text(query)) or 0)
+
+
 async def test_a_resting_voice_says_nothing_until_it_is_woken(database: Database) -> None:
     """Active or not is a switch; agent and model stay what they are."""
     agents = Ensemble(Ada=says("A1"), Bob=says("B1"))
@@ -318,3 +388,95 @@ async def test_a_target_chosen_with_the_message_answers_alone(database: Database
 
     assert result.text == "B1"
     assert result.turn.directed
+
+
+# -- what they take -------------------------------------------------------------------------------
+
+CENT = 10_000
+
+
+def costs(cents: int, *texts: str) -> list[Script]:
+    """A model that says these things, each at this price."""
+    return [[TextDelta(text), Finished(Usage(10, 5, 0, cents * CENT))] for text in texts]
+
+
+async def test_what_voices_take_counts_to_their_own_agents(database: Database) -> None:
+    """Tokens and money; the turn and its time to the agent of the first voice."""
+    agents = Ensemble(Ada=costs(1, "A1", "A2"), Bob=costs(2, "B1"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob", rounds={"Ada": 1}))
+        result = await engine.result(accepted.turn)
+    rows = await database.read(spending.by_day, date(2020, 1, 1))
+
+    assert result.turn.usage == Usage(30, 15, 3, 4 * CENT)
+    assert [(row.agent, row.turns, row.usage) for row in rows] == [
+        ("ada", 1, Usage(20, 10, 2, 2 * CENT)),
+        ("bob", 0, Usage(10, 5, 1, 2 * CENT)),
+    ]
+    assert abs(rows[0].processing - result.turn.processing) < timedelta(milliseconds=5)
+    assert rows[1].processing == timedelta()
+
+
+async def test_a_voice_s_day_ends_when_the_money_of_its_agent_is_spent(database: Database) -> None:
+    """Whichever voice it is; the others go on, and what they took does not count to it."""
+    limits = {"ada": Limits(day_cost=0.9), "bob": Limits(day_cost=0.05)}
+    agents = Budgeted(limits, Ada=costs(6, "A"), Bob=costs(3, "B"))
+
+    async with running(database, agents) as engine:
+        turns = [(await engine.accept(cast=cast("Ada", "Bob"))).turn for _ in range(3)]
+        for turn in turns:
+            await engine.result(turn)
+        found = await database.read(replies.of_turn, turns[2])
+
+    assert [(one.state.value, "today" in str(one.error)) for one in found] == [
+        ("done", False),
+        ("error", True),
+    ]
+    assert (len(agents.heard["Ada"]), len(agents.heard["Bob"])) == (3, 2)
+
+
+async def test_each_voice_is_told_what_fits_into_its_own_budget(database: Database) -> None:
+    """Whichever is the first one of the session."""
+    limits = {"bob": Limits(history_characters=60)}
+    agents = Budgeted(limits, Ada=says("A" * 50, "A2"), Bob=says("B" * 50, "B2"))
+
+    async with running(database, agents) as engine:
+        await engine.result((await engine.accept("one", cast=cast("Ada", "Bob"))).turn)
+        await engine.result((await engine.accept("two")).turn)
+
+    told = {name: {said.text for said in agents.heard[name][1].history} for name in agents.heard}
+    assert told == {"Ada": {"one", "A" * 50, f"[Bob]: {'B' * 50}", "two"}, "Bob": {"two"}}
+
+
+async def test_the_smallest_budget_decides_when_it_is_summed_up(database: Database) -> None:
+    """Before anything has to be left out for one of them."""
+    limits = {"bob": Limits(history_characters=400)}
+    agents = Budgeted(limits, Ada=says("A" * 80), Bob=says("B" * 80))
+
+    async with running(database, agents) as engine:
+        for _ in range(3):
+            accepted = await engine.accept("on", cast=cast("Ada", "Bob"))
+            await engine.result(accepted.turn)
+        # It waits behind the summing up.
+        await engine.result((await engine.accept("on")).turn)
+        found = await database.read(sessions.get, accepted.session)
+
+    assert found is not None
+    assert found.summary is not None
+
+
+async def test_the_limit_of_a_turn_counts_all_its_rounds(database: Database) -> None:
+    """Of the voices of one agent, not those of the others."""
+    limits = {"ada": Limits(turn_cost=0.05), "bob": Limits(turn_cost=0.05)}
+    agents = Budgeted(limits, Ada=costs(3, "A"), Bob=costs(1, "B"))
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=cast("Ada", "Bob", rounds={"Ada": 3, "Bob": 3}))
+        await engine.result(accepted.turn)
+        found = await database.read(replies.of_turn, accepted.turn)
+
+    of_ada = [one for one in found if one.voice == found[0].voice]
+    assert [one.state.value for one in of_ada] == ["done", "done", "error"]
+    assert "cost limit" in str(of_ada[2].error)
+    assert len(found) - len(of_ada) == 4
