@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar
 
-import typer
+try:
+    import typer
+except KeyboardInterrupt:
+    # Nothing has begun that could be told about.
+    raise SystemExit(130) from None
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -67,12 +72,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from service import release
 
-    try:
-        _say(version("ringback"))
-    except PackageNotFoundError:
-        _say("unknown: run from a folder of sources")
+    _say(release())
     raise typer.Exit
 
 
@@ -228,9 +230,9 @@ def create_token(name: str, config: Config = None) -> None:
     """Make a token for the API; it is shown once."""
     from datetime import UTC, datetime
 
-    from service.store import tokens
+    from service.store import tokens, users
 
-    made = partial(tokens.issue, name=name, at=datetime.now(UTC))
+    made = partial(tokens.issue, name=users.check_name(name), at=datetime.now(UTC))
     _say(_run(_on_database(_quietly(config), made)))
 
 
@@ -463,12 +465,43 @@ def _fail(problems: list[str], *, code: int) -> None:
 
 def main() -> None:
     """Run a command; expected errors end in one line each, without a traceback."""
-    from service.errors import ConfigError, RingbackError
+    _open_streams()
+    try:
+        try:
+            _command()
+        finally:
+            # What is still to be written when the interpreter ends, nobody can tell about.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output has enough of it.
+        os._exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stderr.write(f"ringback: the output cannot be written: {error.strerror}\n")
+        os._exit(1)
 
+
+def _open_streams() -> None:
+    """See to it that there are three streams, and that the output takes every character."""
+    # A closed one would be None, and its number the next file's that is opened.
+    sys.stdin = sys.stdin or _nowhere("r")
+    sys.stdout = sys.stdout or _nowhere("w")
+    sys.stderr = sys.stderr or _nowhere("w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # An answer may hold what this terminal's encoding does not.
             stream.reconfigure(errors="replace")
+
+
+def _nowhere(mode: Literal["r", "w"]) -> TextIO:
+    return Path(os.devnull).open(mode, encoding="utf-8")
+
+
+def _command() -> None:
+    """Run what the command line says. Raises SystemExit with the exit code."""
+    from service.errors import ConfigError, RingbackError
+
     try:
         app(prog_name="ringback")
     except ConfigError as error:
@@ -477,8 +510,6 @@ def main() -> None:
         _fail([str(error)], code=1)
     except KeyboardInterrupt:
         _fail(["interrupted"], code=130)
-    except BrokenPipeError:
-        os._exit(1)
 
 
 if __name__ == "__main__":

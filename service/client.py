@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -19,7 +20,8 @@ from service.errors import BadInput, DatabaseBusy, StoreDown
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 _WAIT = "30"
-# A stream that breaks off this often without bringing anything new is given up.
+# A stream that breaks off this often without bringing anything new is given up. The pauses grow to
+# a quarter of a minute in all: a service that was killed is back before.
 _CUTS = 5
 _PAUSE_SECONDS = 0.5
 # Another command may hold the file for a moment, or a service may just be starting.
@@ -84,7 +86,7 @@ class Client:
                     raise ServiceLeft("the service is stopping; try again")
                 return await _json(response)
         except aiohttp.ClientError as error:
-            raise ServiceLeft(f"the service cannot be reached: {error}") from error
+            raise ServiceLeft(f"the service cannot be reached: {_reason(error)}") from error
 
     async def run_task(self, name: str) -> Receipt:
         """Run a task now."""
@@ -121,13 +123,14 @@ class Client:
                     yield kind, data
                     if kind == "turn.finished":
                         return
-            except aiohttp.ClientError:
+            except aiohttp.ClientError as error:
                 if cuts >= _CUTS:
-                    raise
+                    reason = f"the service cannot be reached any more: {_reason(error)}"
+                    raise StoreDown(f"{reason}; the answer goes on when it is back") from error
             cuts += 1
             if cuts > _CUTS:
                 raise StoreDown("the service breaks off the answer again and again; it is kept")
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_PAUSE_SECONDS * 2 ** (cuts - 1))
 
     async def _stream(
         self, receipt: Receipt, after: int
@@ -162,7 +165,19 @@ async def connect(
             session = aiohttp.ClientSession(where, headers=headers, timeout=_TIMEOUT)
             yield Client(await stack.enter_async_context(session), key)
         except aiohttp.ClientError as error:
-            raise StoreDown(f"the service at {where} cannot be reached: {error}") from error
+            raise StoreDown(
+                f"the service at {where} cannot be reached: {_reason(error)}"
+            ) from error
+
+
+def _reason(error: aiohttp.ClientError) -> str:
+    """Why there is no connection, without what the library says around it."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error) or type(error).__name__
+    inner = error.os_error
+    # What the system says, not asyncio's version of it; names that are not found count below zero.
+    number = inner.errno or 0
+    return os.strerror(number) if number > 0 else inner.strerror or str(inner)
 
 
 async def _reach(
@@ -199,9 +214,16 @@ def lock_of(database: str) -> Path:
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInput("--url: write an address such as http://127.0.0.1:8080")
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    # Its calls stand below the root, wherever it answers.
+    if not whole or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise BadInput(
+            "--url: write an address such as http://127.0.0.1:8080, and nothing behind it"
+        )
     return url
 
 

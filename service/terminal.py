@@ -100,18 +100,23 @@ class Terminal:
         """
         self._showing = receipt["session"]
         state, ended = "", True
-        async for kind, data in self._client.events(receipt):
-            if words := _about(kind, data):
-                _say("" if ended else "\n")
-                _note(words)
-                ended = True
-            if text := _words(kind, data):
-                _say(printable(text))
-                ended = text.endswith("\n")
-            if kind == "question.asked" and not await self._answer(receipt, data, lines):
-                return UNANSWERED
-            if kind == "turn.finished":
-                state = data["state"]
+        try:
+            async for kind, data in self._client.events(receipt):
+                if words := _about(kind, data):
+                    _say("" if ended else "\n")
+                    _note(words)
+                    ended = True
+                if text := _words(kind, data):
+                    _say(printable(text))
+                    ended = text.endswith("\n")
+                if kind == "question.asked" and not await self._answer(receipt, data, lines):
+                    return UNANSWERED
+                if kind == "turn.finished":
+                    state = data["state"]
+        except (RingbackError, aiohttp.ClientError):
+            # What is told of it begins a line.
+            _say("" if ended else "\n")
+            raise
         _say("" if ended else "\n")
         await self._stopped()
         self._showing = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,6 +23,8 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from service.client import lock_of
 from service.store import control
@@ -162,16 +166,16 @@ def test_help_names_every_command(folder: Folder) -> None:
     """A newcomer sees what there is."""
     said = folder.run("--help").out
 
-    commands = ["serve", "demo", "check-config", "migrate", "chat", "send"]
+    commands = ["serve", "demo", "sample", "check-config", "migrate", "chat", "send"]
     commands += ["sessions", "tasks", "token", "user"]
     assert [one for one in commands if not re.search(rf"^  {one} +\S", said, re.MULTILINE)] == []
 
 
 def test_the_version_is_one_line(folder: Folder) -> None:
-    """Scripts and bug reports need nothing else."""
-    said = folder.run("--version")
+    """Scripts and bug reports need nothing else, also where nothing was installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
-    assert (said.code, said.out.count("\n"), said.err) == (0, 1, "")
+    assert folder.run("--version") == Outcome(0, f"{project['version']}\n", "")
 
 
 def test_a_misspelt_command_is_a_usage_error(folder: Folder) -> None:
@@ -179,6 +183,47 @@ def test_a_misspelt_command_is_a_usage_error(folder: Folder) -> None:
     said = folder.run("serv")
 
     assert (said.code, said.out, "--help" in said.err) == (2, "", True)
+
+
+# -- the standard streams -------------------------------------------------------------------------
+
+
+def _redirected(folder: Folder, command: str) -> Outcome:
+    """Run a command as the shell is told to, with its output in blocks like in a pipe."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m service {command}', sys.executable],
+        cwd=folder.path,
+        env=_environ({"PYTHONUNBUFFERED": ""}),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.mark.parametrize("command", ["--help", "check-config"])
+def test_who_has_enough_of_the_output_sees_no_traceback(folder: Folder, command: str) -> None:
+    """`| head -1` ends a command in silence, also when it had said all."""
+    said = _redirected(folder, f"{command} 2>said | :; cat said >&2")
+
+    assert (said.code, said.err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["--help", "check-config", "send Hello"])
+def test_an_output_that_is_full_is_one_line(folder: Folder, command: str) -> None:
+    """It names what is wrong; exit code 1."""
+    said = _redirected(folder, f"{command} >/dev/full")
+
+    reason = os.strerror(errno.ENOSPC)
+    assert said == Outcome(1, "", f"ringback: the output cannot be written: {reason}\n")
+
+
+@pytest.mark.parametrize("command", ["chat <&-", "send Hello <&-", "send Hello >&-"])
+def test_streams_that_are_closed_are_empty(folder: Folder, command: str) -> None:
+    """As when a program that needs none of them starts a command."""
+    said = _redirected(folder, command)
+
+    assert (said.code, said.err) == (0, "")
 
 
 # -- configuration --------------------------------------------------------------------------------
@@ -250,6 +295,22 @@ def test_the_file_may_be_named_by_the_environment(folder: Folder) -> None:
 # -- the database ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("file", "problem"), [("there", "exists already"), ("no/there", "cannot be written")]
+)
+def test_a_sample_that_cannot_be_written_is_a_usage_error(
+    folder: Folder, file: str, problem: str
+) -> None:
+    """What is there stays; exit code 2, and no traceback."""
+    (folder.path / "there").touch()
+
+    said = folder.run("sample", file)
+
+    assert (said.code, said.out, (folder.path / "there").stat().st_size) == (2, "", 0)
+    assert f"{file} {problem}" in said.err
+    assert "Traceback" not in said.err
+
+
 def test_migrate_makes_the_schema_and_says_so(folder: Folder) -> None:
     """A second time there is nothing to do."""
     first, again = folder.run("migrate"), folder.run("migrate")
@@ -274,6 +335,15 @@ def test_a_token_is_all_that_is_printed(folder: Folder) -> None:
     assert (made.code, made.err, listed.err) == (0, "", "")
     assert re.fullmatch(r"rba_[\w-]{40,}\n", made.out)
     assert re.fullmatch(r"ci  \d{4}-\d\d-\d\d \d\d:\d\d UTC\n", listed.out)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "telegram:11111111", "operator"])
+def test_a_token_is_called_like_a_person(folder: Folder, name: str) -> None:
+    """What is done with it is written down under that name: neither none nor another's."""
+    said = folder.run("token", "create", name)
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"ringback: NAME: {name!r} cannot be used; take up to 64 of a-z")
 
 
 def test_a_person_is_added_with_a_password_from_the_input(folder: Folder) -> None:
@@ -492,8 +562,21 @@ def test_chat_reads_lines_from_a_pipe(served: Folder) -> None:
     assert "You wrote once before." in said.out
 
 
+@pytest.mark.parametrize("url", ["ftp://x", "http://[::1", "http://a:99999", "http://a/api", ""])
+def test_an_address_that_is_none_is_one_line(folder: Folder, url: str) -> None:
+    """It shows how one is written."""
+    said = folder.run("sessions", "--url", url)
+
+    wanted = "--url: write an address such as http://127.0.0.1:8080, and nothing behind it"
+    assert said == Outcome(1, "", f"ringback: {wanted}\n")
+
+
 @pytest.mark.parametrize(
-    ("url", "word"), [("127.0.0.1:8080", "--url"), ("http://127.0.0.1:1", "cannot be reached")]
+    ("url", "word"),
+    [
+        ("127.0.0.1:8080", "--url"),
+        ("http://127.0.0.1:1", f"cannot be reached: {os.strerror(errno.ECONNREFUSED)}\n"),
+    ],
 )
 def test_a_service_that_cannot_be_reached_is_one_line(folder: Folder, url: str, word: str) -> None:
     """No traceback, exit code 1, and no database is made instead."""
@@ -502,6 +585,40 @@ def test_a_service_that_cannot_be_reached_is_one_line(folder: Folder, url: str, 
     assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
     assert word in said.err
     assert list(folder.path.iterdir()) == []
+
+
+async def test_a_lost_answer_is_told_on_a_line_of_its_own(folder: Folder) -> None:
+    """Not behind the words that came before, which nobody ended."""
+    server = TestServer(_losing_its_answer())
+    async with server:
+        url = str(server.make_url("")).rstrip("/")
+        said = await asyncio.to_thread(folder.run, "send", "Hello", "--url", url)
+
+    assert said == Outcome(1, "You said\n", "ringback: Not found: there is no such turn\n")
+
+
+def _losing_its_answer() -> web.Application:
+    """A service that breaks off in mid-answer, and afterwards knows nothing of it."""
+    app = web.Application()
+    app.router.add_post("/api/sessions", _its_session)
+    app.router.add_post("/api/sessions/s/messages", _its_turn)
+    app.router.add_get("/api/sessions/s/events", _its_events)
+    return app
+
+
+async def _its_session(_: web.Request) -> web.Response:
+    return web.json_response({"session": "s", "agent": "assistant"})
+
+
+async def _its_turn(_: web.Request) -> web.Response:
+    return web.json_response({"session": "s", "turn": "t", "number": 1})
+
+
+async def _its_events(request: web.Request) -> web.Response:
+    if request.query["after"] == "0":
+        return web.Response(text='id: 1\nevent: text\ndata: {"text": "You said"}\n\n')
+    gone = {"title": "Not found", "detail": "there is no such turn"}
+    return web.json_response(gone, status=404)
 
 
 def test_with_postgresql_a_token_is_needed(folder: Folder) -> None:

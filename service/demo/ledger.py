@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -91,16 +92,18 @@ def tables() -> list[Table]:
 
 
 def write(path: Path) -> int:
-    """Write the data set to a new SQLite file; how many rows it has. Raises FileExistsError."""
+    """Write the data set to a new SQLite file; how many rows it has. Raises OSError."""
     if path.exists():
         raise FileExistsError(f"{path} exists already; name a new file")
     made = tables()
-    with sqlite3.connect(path) as conn:
-        conn.executescript(SCHEMA)
-        for table in made:
-            places = ", ".join("?" * len(table.rows[0]))
-            conn.executemany(f"INSERT INTO {table.name} VALUES ({places})", table.rows)
-    conn.close()
+    try:
+        with closing(sqlite3.connect(path)) as conn, conn:
+            conn.executescript(SCHEMA)
+            for table in made:
+                places = ", ".join("?" * len(table.rows[0]))
+                conn.executemany(f"INSERT INTO {table.name} VALUES ({places})", table.rows)
+    except sqlite3.OperationalError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     return sum(len(table.rows) for table in made)
 
 
