@@ -118,6 +118,12 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
         return problem(500, "Internal error", "the log of the service says more")
 
 
+async def careful_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Let nothing between us and the client keep or reinterpret what does not say that it may."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+
 # -- bodies ---------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from handlers.console.pages import Pages
 from handlers.console.rings import abilities_of
 from handlers.cron.clock import compile_task, tick
 from handlers.health import Health
-from handlers.http import BodyLimits, problems_middleware
+from handlers.http import BodyLimits, careful_headers, problems_middleware
 from handlers.webhook.by_hand import ByHand
 from handlers.webhook.callback import CallbackSender
 from handlers.webhook.hook import Hook, callback_address, compile_hook
@@ -179,7 +179,12 @@ class App:
             announce=self.feed.announce,
         )
         self.scheduler = Scheduler(
-            self.database, self.intake, self.metrics, self._tasks(), self._agents
+            self.database,
+            self.intake,
+            self.metrics,
+            self._tasks(),
+            self._agents,
+            refused=self.telegram.refused if self.telegram is not None else None,
         )
         self.health = Health(
             {
@@ -279,10 +284,10 @@ class App:
             catalog=self.catalog,
             outside=self._outside(limits),
         )
-        # Off this machine the figures are for operators only.
-        guard = None if settings.server.loopback else gate.require_operator
-        application.add_routes([*self.health.routes(guard), *webhooks.routes(), *api.routes()])
+        health = self.health.routes(gate.require_operator_or_here)
+        application.add_routes([*health, *webhooks.routes(), *api.routes()])
         application.add_routes(Pages(gate.knows).routes())
+        application.on_response_prepare.append(careful_headers)
         application.on_shutdown.append(api.sockets.close)
         if self.telegram is not None:
             application.add_routes(self.telegram.routes())
@@ -315,7 +320,9 @@ class App:
     def _gate(self) -> Gate:
         server = self.settings.server
         configured = tuple(secret.reveal() for secret in server.tokens)
-        place = Place(server.public_url, loopback=server.loopback)
+        place = Place(
+            server.public_url, loopback=server.loopback, trusted_proxies=server.trusted_proxies
+        )
         return Gate(self.database, (*configured, self.token), place, lasts=server.sign_in)
 
     def _telegram(self) -> TelegramChannel | None:

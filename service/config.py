@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import unquote, urlsplit
@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from service.core.forwarding import network
 from service.core.rounds import MOST_ROUNDS
 from service.errors import ConfigError
 
@@ -120,10 +121,23 @@ def _web_url(value: str) -> str:
     return value
 
 
+def _proxy(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise _problem(
+            'write the IP address of a proxy, or a network such as "10.0.0.0/8" with nothing '
+            "behind its prefix; names are not looked up, and all addresses are too many"
+        ) from None
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Timeout = Annotated[Duration, AfterValidator(_lasting)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 SecretValue = Annotated[Secret, BeforeValidator(_secret)]
+Proxy = Annotated[IPv4Network | IPv6Network, BeforeValidator(_proxy)]
 Positive = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 NameSet = Annotated[frozenset[str], Field(strict=False)]
@@ -146,6 +160,7 @@ class Server(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     public_url: WebUrl | None = None
     tokens: Annotated[tuple[SecretValue, ...], Field(strict=False)] = ()
+    trusted_proxies: Annotated[tuple[Proxy, ...], Field(strict=False)] = ()
     sign_in: Timeout = timedelta(hours=12)
     drain: Duration = timedelta(seconds=20)
 

@@ -178,6 +178,30 @@ async def test_the_service_becomes_ready(sqlite_url: str) -> None:
     assert b"ringback_turns_running 0.0" in metrics.body
 
 
+async def test_no_answer_is_kept_or_guessed_at(sqlite_url: str) -> None:
+    """Whatever it is; but pages and their files may be kept, and are asked about every time."""
+    settings = Settings(database=DatabaseSettings(url=sqlite_url))
+    paths = ("/livez", "/", "/api/sessions", "/api/nowhere", "/console/signin")
+    async with (
+        open_app(settings, port=0, channels=False) as app,
+        aiohttp.ClientSession(app.url, headers={"Authorization": f"Bearer {app.token}"}) as client,
+        asyncio.timeout(20),
+    ):
+        found = {}
+        for path in paths:
+            async with client.get(path, allow_redirects=False) as answer:
+                kept, guessed = answer.headers["Cache-Control"], "X-Content-Type-Options"
+                found[path] = (answer.status, kept, answer.headers[guessed])
+
+    assert found == {
+        "/livez": (200, "no-store", "nosniff"),
+        "/": (302, "no-store", "nosniff"),
+        "/api/sessions": (200, "no-store", "nosniff"),
+        "/api/nowhere": (404, "no-store", "nosniff"),
+        "/console/signin": (200, "no-cache", "nosniff"),
+    }
+
+
 async def test_the_service_is_not_ready_while_it_shuts_down(sqlite_url: str) -> None:
     """Load balancers are told before the door closes."""
     settings = Settings(database=DatabaseSettings(url=sqlite_url))

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from handlers.console import openapi
-from handlers.console.calls import MOST, Context, Handler, Routes, bad, is_id, text_of
+from handlers.console.calls import MOST, Context, Handler, Routes, bad, is_id, no_task, text_of
 from handlers.console.compositions import Composing
 from handlers.console.gate import VISITOR, Gate
 from handlers.console.investigations import Investigating
@@ -21,7 +21,7 @@ from handlers.console.outside import Outside
 from handlers.console.projects import Projecting
 from handlers.console.replay import Replaying
 from handlers.console.results import Resulting
-from handlers.console.rights import Rights
+from handlers.console.rights import Rights, reader_of
 from handlers.console.rings import Abilities
 from handlers.console.shapes import (
     agent_json,
@@ -238,9 +238,9 @@ class Api:
 
     # -- tasks -------------------------------------------------------------------------------
 
-    async def list_tasks(self, _request: web.Request) -> web.Response:
+    async def list_tasks(self, request: web.Request) -> web.Response:
         """The tasks, configured or made, with their next instant and last occurrence."""
-        found = await self.scheduler.tasks()
+        found = await self.scheduler.tasks(reader=reader_of(request[VISITOR]))
         return web.json_response({"tasks": [task_json(one) for one in found]})
 
     async def make_task(self, request: web.Request) -> web.Response:
@@ -262,7 +262,7 @@ class Api:
             cron=text_of(body, "cron", most=_LONGEST_WORD),
             timezone=text_of({"timezone": "UTC", **body}, "timezone", most=_LONGEST_WORD),
             prompt=text_of(body, "prompt", most=LONGEST_PROMPT),
-            author="operator",
+            author=request[VISITOR].name,
             name=text_of(body, "name", most=_LONGEST_WORD) if "name" in body else None,
             agent=text_of(body, "agent", most=_LONGEST_WORD) if "agent" in body else None,
             made_in=SessionId(session) if session is not None else None,
@@ -282,13 +282,14 @@ class Api:
     async def remove_task(self, request: web.Request) -> web.Response:
         """Remove a made task; what it has rung stays."""
         name = request.match_info["task"]
-        refusal = await self.scheduler.remove(name, by="operator", operator=True)
+        refusal = await self.scheduler.remove(name, by=request[VISITOR].name, operator=True)
         return web.Response(status=204) if refusal is None else refused(refusal)
 
     async def switch_task(self, request: web.Request, *, on: bool) -> web.Response:
         """Turn a task on or off."""
         name = request.match_info["task"]
-        view = await self.scheduler.enable(name, on=on, by="operator", operator=True)
+        by = request[VISITOR].name
+        view = await self.scheduler.enable(name, on=on, by=by, operator=True)
         return refused(view) if isinstance(view, Refusal) else web.json_response(task_json(view))
 
     async def one_task(self, request: web.Request) -> web.Response:
@@ -297,7 +298,7 @@ class Api:
 
     async def run_task(self, request: web.Request) -> web.Response:
         """Run a task now."""
-        outcome = await self.scheduler.run(request.match_info["task"], by="operator")
+        outcome = await self.scheduler.run(request.match_info["task"], by=request[VISITOR].name)
         return (
             refused(outcome) if isinstance(outcome, Refusal) else acknowledge(receipt_of(outcome))
         )
@@ -324,5 +325,5 @@ class Api:
         name = request.match_info["task"]
         view = await self.scheduler.task(name)
         if view is None:
-            raise HttpProblem(404, "Not found", f"there is no task {name!r}")
+            raise no_task(name)
         return view

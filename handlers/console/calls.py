@@ -87,6 +87,11 @@ def no_session() -> HttpProblem:
     return missing("session")
 
 
+def no_task(name: str) -> HttpProblem:
+    """There is no task of this name."""
+    return HttpProblem(404, "Not found", f"there is no task {name!r}")
+
+
 def as_object(value: Any, name: str = "") -> Mapping[str, Any]:
     """A JSON object, of the body or the whole of it. Raises HttpProblem 400."""
     if isinstance(value, dict):

@@ -16,16 +16,23 @@ from aiohttp import web
 
 from handlers.console.watch import Watch
 from handlers.http import HttpProblem, bearer
+from handlers.proxies import Proxies
 from service.core.access import OPERATOR, Operator, UserRole, identify, least_role, may_call
+from service.core.forwarding import Network
 from service.store import tokens, users
 from service.store.database import Database
 from service.store.users import Holder, SignIn
 
-_LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?")
+_LOOPBACK = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 SAFE = frozenset({"GET", "HEAD"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NOBODY = "send an operator's token: Authorization: Bearer …; make one: ringback token create NAME"
 _OVER = "the sign-in is over; sign in again"
+_INSECURE = (
+    "a sign-in needs https, or a browser on this very machine: put a proxy with TLS in front and "
+    'set server.public_url = "https://…", or open it under http://127.0.0.1 or http://localhost, '
+    "with no proxy between"
+)
 
 
 # -- our own pages --------------------------------------------------------------------------------
@@ -38,6 +45,8 @@ class Place:
     public_url: str | None = None
     loopback: bool = True
     """Whether only this machine can connect."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Those are believed about who asks, and about nothing else."""
 
     @property
     def secure(self) -> bool:
@@ -55,9 +64,13 @@ class Place:
         public = _origin(self.public_url) if self.public_url else None
         if public is not None and (self.secure or _LOOPBACK.fullmatch(public[len("http://") :])):
             found.add(public)
-        if self.loopback and _LOOPBACK.fullmatch(host):
+        if self.is_here(host):
             found.add(f"http://{host}")
         return found
+
+    def is_here(self, host: str) -> bool:
+        """Whether what connects is on this machine, and knows it by that name."""
+        return self.loopback and _LOOPBACK.fullmatch(host) is not None
 
 
 def _origin(url: str) -> str | None:
@@ -78,12 +91,16 @@ def require_own_page(request: web.Request, place: Place, *, socket: bool = False
     Reading is free of an Origin, as browsers send none then. A socket is not, although it is
     opened by GET: the answer of one can be read by any page.
     """
-    if _is_foreign(request, place.origins(request.headers.get("Host", "")), socket=socket):
+    if _is_foreign(request, place.origins(_host(request)), socket=socket):
         detail = (
             "this came from another page, or does not say from which: the header Origin must name "
             "this console; behind a proxy set server.public_url to the address browsers use"
         )
         raise HttpProblem(403, "Forbidden", detail)
+
+
+def _host(request: web.Request) -> str:
+    return request.headers.get("Host", "")
 
 
 def _is_foreign(request: web.Request, own: Collection[str], *, socket: bool) -> bool:
@@ -141,6 +158,7 @@ class Gate:
     ) -> None:
         self.database = database
         self.place = place
+        self.proxies = Proxies(place.trusted_proxies)
         self.lasts = lasts
         self.watch = Watch(self._alive)
         self._tokens = tuple(token for token in tokens_ if token)
@@ -160,6 +178,21 @@ class Gate:
         visitor = await self.visitor(request)
         if visitor.role is UserRole.VIEWER:
             raise HttpProblem(403, "Forbidden", "this is for operators")
+
+    async def require_operator_or_here(self, request: web.Request) -> None:
+        """Raise HttpProblem unless an operator asks, or this very machine without a proxy.
+
+        A proxy that adds no header and calls us by a name of this machine cannot be told from it.
+        """
+        if self.proxies.is_between(request) or not self.place.is_here(_host(request)):
+            await self.require_operator(request)
+
+    def require_safe_line(self, request: web.Request) -> None:
+        """Raise HttpProblem 403 where others could read what is sent, such as a cookie."""
+        place = self.place
+        straight = place.secure or not self.proxies.is_between(request)
+        if not straight or not place.origins(_host(request)):
+            raise HttpProblem(403, "Forbidden", _INSECURE)
 
     async def knows(self, request: web.Request) -> bool:
         """Whether somebody asks who may see the console."""

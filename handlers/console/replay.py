@@ -74,7 +74,9 @@ class Replaying:
         """The newest things received, of one state when `state` names it."""
         state = _choice(request, "state", InboxState)
         limit = query_number(request, "limit", default=50, most=MOST)
-        found = await self.context.database.read(inbox.newest, state=state, limit=limit)
+        found = await self.context.database.read(
+            inbox.newest, state=state, limit=limit, reader=reader_of(request[VISITOR])
+        )
         return web.json_response({"inbox": found})
 
     async def replay_received(self, request: web.Request) -> web.Response:

@@ -7,18 +7,18 @@ from contextlib import AbstractContextManager, nullcontext
 
 from aiohttp import web
 
-from handlers.console.calls import is_id, missing
+from handlers.console.calls import is_id, missing, no_task
 from handlers.console.gate import SAFE, Visitor
 from handlers.console.watch import Watch
 from handlers.http import HttpProblem
 from service.core.access import UserRole
 from service.core.model import ProjectId
 from service.core.project import Project, Share
-from service.store import projects
+from service.store import projects, tasks
 from service.store.database import Database
 
 # What of a path says which project it is about; the first one that is there.
-_TELLING = ("project", "session", "turn", "attachment", "delivery")
+_TELLING = ("project", "session", "turn", "attachment", "delivery", "task")
 _PARTED = "\n"
 
 
@@ -50,6 +50,10 @@ def forbidden(detail: str) -> HttpProblem:
     return HttpProblem(403, "Forbidden", detail)
 
 
+def _can_be(kind: str, given: str) -> bool:
+    return tasks.is_name(given) if kind == "task" else is_id(given)
+
+
 class Rights:
     """Asks the one question before every call and every command about something in a project."""
 
@@ -73,13 +77,13 @@ class Rights:
 
         What there is not is for others to say.
         """
-        if visitor.role is UserRole.ADMIN or not is_id(given):
+        if visitor.role is UserRole.ADMIN or not _can_be(kind, given):
             return None
         found = await self._database.read(projects.standing, visitor.name, kind, given)
         if found is None:
             return None
         if found.share is None:
-            raise missing(kind)
+            raise no_task(given) if kind == "task" else missing(kind)
         if write and found.share is Share.VIEWER:
             raise forbidden("you only look at this project; its owner may let you edit it")
         return found.project

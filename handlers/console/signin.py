@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 from math import ceil
 from urllib.parse import parse_qsl
 
@@ -19,6 +19,7 @@ from handlers.console.calls import Routes, as_object, bad
 from handlers.console.gate import VISITOR, Gate, called, require_own_page
 from handlers.http import BodyLimits, HttpProblem, parse_json, parse_text, read_body
 from service.core.access import UserRole
+from service.core.forwarding import Ip
 from service.engine.holds import uptime
 from service.store import users
 
@@ -31,10 +32,6 @@ _FIELDS = frozenset({"token", "name", "password"})
 # One hash takes 64 MiB for a moment.
 _HASHES_AT_ONCE = 2
 _WRONG = "that is no name and password, or no token, that we know"
-_INSECURE = (
-    "a sign-in needs https, or a browser on this very machine: put a proxy with TLS in front and "
-    'set server.public_url = "https://…", or open it under http://127.0.0.1 or http://localhost'
-)
 
 
 class Attempts:
@@ -121,7 +118,7 @@ class SigningIn:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Take a token, or a name and password, as JSON or a form; answer with a cookie."""
-        self._require_safe_line(request)
+        self.gate.require_safe_line(request)
         require_own_page(request, self.gate.place)
         _, before = self.gate.shown(request)
         given = await self._given(request)
@@ -134,7 +131,7 @@ class SigningIn:
         answer.set_cookie(
             self.gate.place.cookie, value, path="/", secure=secure, httponly=True, samesite="Strict"
         )
-        log.info("signin.begun", name=name, role=role.value, peer=request.remote)
+        log.info("signin.begun", name=name, role=role.value, client=self._client(request))
         return answer
 
     async def sign_out(self, request: web.Request) -> web.Response:
@@ -162,9 +159,9 @@ class SigningIn:
 
     # -- steps -------------------------------------------------------------------------------
 
-    def _require_safe_line(self, request: web.Request) -> None:
-        if not self.gate.place.origins(request.headers.get("Host", "")):
-            raise HttpProblem(403, "Forbidden", _INSECURE)
+    def _client(self, request: web.Request) -> str | None:
+        client = self.gate.proxies.client(request)
+        return request.remote if client is None else str(client)
 
     async def _given(self, request: web.Request) -> Mapping[str, str]:
         body = await read_body(request, replace(self.limits, bytes=_MOST_BYTES))
@@ -186,7 +183,7 @@ class SigningIn:
         self, request: web.Request, given: Mapping[str, str]
     ) -> tuple[str, str, UserRole]:
         """The value of the cookie, and who signed in. Raises HttpProblem 401 or 429."""
-        keys = [f"peer {_peer(request.remote)}"]
+        keys = [f"client {_household(self.gate.proxies.client(request))}"]
         if "name" in given:
             keys.append(f"name {given['name']}")
         wait = self.attempts.begin(*keys)
@@ -197,7 +194,7 @@ class SigningIn:
         begun = await (self._token(given["token"]) if "token" in given else self._person(given))
         if begun is None:
             # Without the name: some type their password there.
-            log.warning("signin.refused", peer=request.remote)
+            log.warning("signin.refused", client=self._client(request))
             raise HttpProblem(401, "Unauthorized", _WRONG)
         self.attempts.forgive(*keys)
         return begun
@@ -247,12 +244,8 @@ def _done(request: web.Request, shown: Mapping[str, str | None]) -> web.Response
     return web.json_response(dict(shown), headers=headers)
 
 
-def _peer(remote: str | None) -> str:
+def _household(client: Ip | None) -> str:
     """Who is counted as one: an address, or the network that one IPv6 customer has."""
-    try:
-        address = ip_address((remote or "").partition("%")[0])
-    except ValueError:
-        return remote or ""
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
-    return str(address)
+    if isinstance(client, IPv6Address):
+        return str(ip_network((client, 64), strict=False))
+    return str(client)

@@ -469,4 +469,6 @@ def _is_reference(given: object) -> bool:
 
 
 def _encoded(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # An answer may quote what came in, and that may hold half of a surrogate pair.
+    return text.encode("utf-8", "replace")

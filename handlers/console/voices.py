@@ -74,7 +74,7 @@ class Voicing:
                 owner=request[VISITOR].name,
                 key=key,
                 cast=cast,
-                title=clean(title) if title else None,
+                title=" ".join(clean(title).split()) if title else None,
                 busy=_one_of(body, "busy", Busy),
                 schema=_schema(body.get("schema")),
             )

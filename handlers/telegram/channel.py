@@ -18,7 +18,7 @@ from handlers.telegram.send import SendTimes, TelegramSender
 from handlers.telegram.translate import Me
 from handlers.telegram.webhook import Webhook
 from service.config import Telegram
-from service.core.model import Binding
+from service.core.model import Address, Binding, Refusal
 from service.core.pacing import GROUP, PRIVATE, Pace
 from service.engine.compositions import Compositions
 from service.engine.controls import Controls
@@ -124,6 +124,10 @@ class TelegramChannel:
     def identity(self) -> tuple[str | None, bool]:
         """What the bot is called, None as long as Telegram has not told; and whether it is well."""
         return (self._me.username if self._me else None), self.healthy
+
+    async def refused(self, author: str, home: Address | None) -> Refusal | None:
+        """Why somebody may not ring here any more, if the author is one of Telegram's people."""
+        return await self._receiver.refused(author, home)
 
     async def retry(self, source: str, key: str, body: bytes) -> str:
         """Try a quarantined update again; return the key it is stored under this time.

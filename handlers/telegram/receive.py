@@ -18,10 +18,11 @@ from handlers.telegram.commands import Commands, turn_of
 from handlers.telegram.markup import Rich
 from handlers.telegram.media import LARGEST
 from handlers.telegram.presses import NOTHING, Reaction, is_ours, react
-from handlers.telegram.spot import Spot
+from handlers.telegram.spot import Spot, author_at
 from handlers.telegram.translate import (
     Called,
     Me,
+    Moved,
     Other,
     Pressed,
     Said,
@@ -149,6 +150,15 @@ class Receiver:
         await self._take(translate(raw, me, most_bytes=self._rules.most_bytes), again, body)
         return again
 
+    async def refused(self, author: str, home: Address | None) -> Refusal | None:
+        """Why a task of somebody must not ring any more.
+
+        None when they may still write where it was made, and for authors of other channels.
+        """
+        person = author_at(author, home)
+        refusal = None if person is None else await self._refusal(person)
+        return None if refusal is None else replace(refusal, reason=RefusalReason.FORBIDDEN)
+
     async def close(self) -> None:
         """Return when every pressed button is answered, or could not be."""
         if self._tasks:
@@ -157,6 +167,9 @@ class Receiver:
     async def _take(self, update: Update, key: str, body: bytes) -> None:
         if isinstance(update, Other):
             await self._ignore(key, body, update.reason)
+            return
+        if isinstance(update, Moved):
+            await self._moved(update, key, body)
             return
         refusal = await self._refusal(update.person)
         if refusal is not None:
@@ -194,6 +207,16 @@ class Receiver:
             await self._say(key, body, address, words, reason=refusal.detail)
             return
         await self._ignore(key, body, refusal.detail)
+
+    async def _moved(self, moved: Moved, key: str, body: bytes) -> None:
+        """Let a group find its conversation again once its new number is allowed."""
+        old, new = moved.spot, moved.to
+        reason = f"the group {old.chat} became {new.chat}: put that into telegram.allow"
+        async with self._command(key, body, reason) as command:
+            if command is not None:
+                await command.move(
+                    old.address, new.address, key=old.session_key, new_key=new.session_key
+                )
 
     async def _said(self, said: Said, key: str, body: bytes) -> None:
         album = _album(said)

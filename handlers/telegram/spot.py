@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.core.access import TelegramPerson
 from service.core.model import Address, Channel
 from service.errors import BadInput
 
@@ -46,3 +47,13 @@ def parse_spot(text: str) -> Spot:
     if not bot or len(topic) > 1:
         raise BadInput(f"{text!r} is not bot:chat or bot:chat:topic")
     return Spot(bot, chat, *topic)
+
+
+def author_at(author: str, home: Address | None) -> TelegramPerson | None:
+    """Who `author` is, in the chat `home` or in their own; None for one of another channel."""
+    channel, _, number = author.partition(":")
+    if channel != Channel.TELEGRAM or not number.removeprefix("-").isdecimal():
+        return None
+    if home is None or home.channel is not Channel.TELEGRAM:
+        return TelegramPerson(int(number), int(number))
+    return TelegramPerson(int(number), parse_spot(home.spot).chat)

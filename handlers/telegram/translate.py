@@ -99,13 +99,21 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A group became a supergroup, which has a number of its own."""
+
+    spot: Spot
+    to: Spot
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
     """Nothing that anybody wants answered."""
 
     reason: str
 
 
-Update = Said | Called | Pressed | Unreadable | Other
+Update = Said | Called | Pressed | Unreadable | Moved | Other
 
 
 def update_id(raw: object) -> int | None:
@@ -135,8 +143,7 @@ def _message(message: Raw, me: Me, most_bytes: int) -> Update:
     if chat.get("type") == "channel":
         return Other("posts of channels are not answered")
     if "migrate_to_chat_id" in message:
-        new = whole(message, "message.migrate_to_chat_id")
-        return Other(f"the group {spot.chat} became {new}: put that into telegram.allow")
+        return Moved(spot, Spot(spot.bot, whole(message, "message.migrate_to_chat_id")))
     sender = message.get("from")
     if sender is None and "sender_chat" not in message:
         return Other("nobody wrote it")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
+from service.core.text import clean, cleaned
 from service.errors import BadInput
 
 LONGEST_KEY = 200
@@ -28,8 +29,11 @@ class State(MutableMapping[str, Any]):
         return copy.deepcopy(self._values[key])
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or "\0" in key:
+        if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
             raise BadInput(f"state: a name has 1 to {LONGEST_KEY} characters")
+        if key != clean(key):
+            # Replaced, two names could become one.
+            raise BadInput("state: a name must not hold U+0000 or half of a surrogate pair")
         if value is None:
             if self._values.pop(key, None) is not None:
                 self._changed.add(key)
@@ -71,10 +75,9 @@ def _plain(key: str, value: Any) -> Any:
     """`value` as it will come back from the database."""
     try:
         text = json.dumps(value, allow_nan=False)
-        # Half of a surrogate pair becomes U+FFFD, as everywhere; U+0000 is no character there.
-        clean = text.replace("\\u0000", "\\ufffd")
+        plain = cleaned(json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(f"state.{key}: only plain JSON can be kept ({error})") from error
-    if len(clean) > MOST_BYTES:
+    if len(text) > MOST_BYTES:
         raise BadInput(f"state.{key}: at most {MOST_BYTES // 1024} KiB can be kept under one name")
-    return json.loads(clean)
+    return plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 TITLE_LENGTH = 60
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -20,6 +21,19 @@ def clean(text: str) -> str:
         paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return paired.encode("utf-8", "replace").decode("utf-8")
     return text
+
+
+def cleaned(value: Any) -> Any:
+    """Return a plain JSON value with every text in it, also of keys, cleaned."""
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [cleaned(one) for one in value]
+        case dict():
+            return {clean(key): cleaned(one) for key, one in value.items()}
+        case _:
+            return value
 
 
 def title_of(text: str) -> str | None:

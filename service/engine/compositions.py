@@ -161,7 +161,7 @@ class Compositions:
     def _binding(self, voice: CompositionVoice) -> Binding:
         if voice.agent is not None:
             return self._agents[voice.agent]
-        provider, model = voice.provider or "", voice.model or ""
+        provider, model = voice.provider or "", clean(voice.model or "")
         # No agent can have this name, so none lends it tools or limits; what it takes is counted
         # under it.
         return Binding(f"{provider}/{model}", provider, model, clean(voice.prompt))
@@ -234,7 +234,7 @@ def _voice_json(voice: CompositionVoice) -> dict[str, Any]:
     return {
         "name": voice.called,
         "provider": voice.provider,
-        "model": voice.model,
+        "model": clean(voice.model or ""),
         "prompt": clean(voice.prompt),
         "rounds": voice.rounds,
     }

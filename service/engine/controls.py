@@ -41,7 +41,7 @@ from service.engine.overview import ProjectContents, ProjectSummary, Results
 from service.engine.steering import Answering, Interrupting
 from service.engine.voicing import SetUp
 from service.ports import Agents
-from service.store import deliveries, inbox, lists, questions, replies, sessions, turns
+from service.store import deliveries, inbox, lists, questions, replies, sessions, tasks, turns
 from service.store.database import Database, Transaction
 from service.store.deliveries import NewDelivery
 from service.store.ids import new_id
@@ -173,6 +173,15 @@ class Command:
         )
         await self._transaction.run(_replace_session, new)
         return new.id
+
+    async def move(self, old: Address, new: Address, *, key: str, new_key: str) -> None:
+        """Let everything that lives at an address live at another one, where nobody is yet.
+
+        The session with `key` has `new_key` from then on; one that has that already keeps it.
+        What is on its way is sent after by the channel.
+        """
+        await self._transaction.run(sessions.move, old, new, key=key, new_key=new_key)
+        await self._transaction.run(tasks.readdress, old, new)
 
     async def stop(self, *, key: str, by: str) -> int:
         """Stop what runs and what waits in the session with this key; how many turns that is."""

@@ -13,7 +13,7 @@ from service.core.dependency import UNTITLED
 from service.core.model import Event, NewEvent, ProjectId, SessionId, TurnId
 from service.core.states import TurnState
 from service.engine import scans
-from service.store import audit, investigations, lists, projects, sessions, turns
+from service.store import audit, investigations, lists, projects, sessions, tasks, turns
 from service.store import feed as events
 from service.store.sessions import Session
 
@@ -158,6 +158,8 @@ def delete(conn: sa.Connection, session: SessionId, by: str, *, dependants: bool
         if not dependants and is_needed(conn, session):
             return Kept(NotKept.NEEDED)
         investigations.retitle(conn, session, found.title or UNTITLED)
+        # They could not ring any more, and nothing would say who may read their words.
+        tasks.drop(conn, lists.tasks_in(conn, session))
     at = datetime.now(UTC)
     audit.note(
         conn,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 import structlog
 
-from service.core.model import Accepted, Binding, OccurrenceId, Refusal, RefusalReason
+from service.core.model import Accepted, Address, Binding, OccurrenceId, Refusal, RefusalReason
 from service.core.schedule import Missed, Schedule, missed
 from service.core.states import OccurrenceState
 from service.engine.holds import uptime
@@ -38,6 +38,9 @@ _LEFT_BEHIND = timedelta(seconds=5)
 # How long a task that another replica made or changed stays unknown here.
 _LONGEST_SLEEP = timedelta(seconds=2)
 
+Refused = Callable[[str, Address | None], Awaitable[Refusal | None]]
+"""Why somebody may not ring at an address any more; None when they may."""
+
 MOST_MADE = 500
 MOST_MADE_BY_ONE = 50
 
@@ -46,7 +49,8 @@ class Scheduler:
     """Records and rings the due instants of the tasks; any number of replicas may.
 
     Tasks are those of the configuration and those that are made while the service runs. The
-    latter are read anew whenever they matter, so that every replica knows all of them.
+    latter are read anew whenever they matter, so that every replica knows all of them. They ring
+    only while whoever made them is not `refused`.
     """
 
     def __init__(
@@ -56,12 +60,15 @@ class Scheduler:
         metrics: Metrics,
         tasks: Mapping[str, Task],
         agents: Mapping[str, Binding],
+        *,
+        refused: Refused | None = None,
     ) -> None:
         self._database = database
         self._intake = intake
         self._metrics = metrics
         self._tasks = tasks
         self._agents = agents
+        self._refused = refused
         self.checked_at = 0.0
 
     # -- the clock ---------------------------------------------------------------------------
@@ -121,11 +128,19 @@ class Scheduler:
     async def _ring(
         self, task: Task, occurrence: OccurrenceId, at: datetime, *, manual: bool = False
     ) -> Accepted | Refusal:
-        outcome = await self._intake.accept(task.ring(occurrence, at, manual=manual))
+        outcome = await self._refusal(task) or await self._intake.accept(
+            task.ring(occurrence, at, manual=manual)
+        )
         reach("scheduler.rang")
         if isinstance(outcome, Refusal) and outcome.reason is not RefusalReason.DRAINING:
             await self._skip(occurrence, outcome.detail)
         return outcome
+
+    async def _refusal(self, task: Task) -> Refusal | None:
+        """Why it must not ring though it is due: its maker may be let in again."""
+        if self._refused is None or task.made_by is None:
+            return None
+        return await self._refused(task.made_by, next(iter(task.answer_to), None))
 
     async def _skip(self, occurrence: OccurrenceId, reason: str) -> None:
         at = datetime.now(UTC)
@@ -189,9 +204,12 @@ class Scheduler:
 
     # -- what people see ---------------------------------------------------------------------
 
-    async def tasks(self) -> Sequence[TaskView]:
-        """Every task with its next instant and newest occurrence, configured ones first."""
-        rows, newest = await self._database.read(_everything)
+    async def tasks(self, *, reader: str | None = None) -> Sequence[TaskView]:
+        """Every task with its next instant and newest occurrence, configured ones first.
+
+        With `reader` without those made in sessions hidden from them.
+        """
+        rows, newest = await self._database.read(_everything, reader)
         made = [(row, self._of(row)) for row in rows.values() if row.name not in self._tasks]
         configured = [(rows.get(name), task) for name, task in self._tasks.items()]
         return [
@@ -388,8 +406,10 @@ def _not_theirs(name: str) -> Refusal:
     return Refusal(RefusalReason.FORBIDDEN, f"the task {name!r} is not yours to change")
 
 
-def _everything(conn: sa.Connection) -> tuple[dict[str, StoredTask], dict[str, Occurrence]]:
-    return store.stored(conn), occurrences.newest_of_each(conn)
+def _everything(
+    conn: sa.Connection, reader: str | None
+) -> tuple[dict[str, StoredTask], dict[str, Occurrence]]:
+    return store.stored(conn, reader=reader), occurrences.newest_of_each(conn)
 
 
 def _one(conn: sa.Connection, name: str) -> tuple[StoredTask | None, Occurrence | None]:

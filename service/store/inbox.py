@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from service.core.model import Channel, SessionId, TurnId
 from service.core.states import InboxState
+from service.store import projects
 from service.store.sql import insert_fresh
 from service.store.tables import inbox, turns
 
@@ -205,9 +206,17 @@ def rings(conn: sa.Connection, channel: Channel, sources: Collection[str]) -> di
     return {row[0]: Rung(row[1], row[2]) for row in rows}
 
 
-def newest(conn: sa.Connection, *, state: str | None, limit: int) -> list[dict[str, Any]]:
-    """The newest things received as plain JSON without their bodies, of one state when given."""
+def newest(
+    conn: sa.Connection, *, state: str | None, limit: int, reader: str | None = None
+) -> list[dict[str, Any]]:
+    """The newest things received as plain JSON without their bodies, of one state when given.
+
+    With `reader` those are left out whose turns are in projects of others.
+    """
     query = sa.select(inbox).order_by(inbox.c.received_at.desc()).limit(limit)
+    if reader is not None:
+        hidden = projects.hidden_from(reader, turns.c.session_id)
+        query = query.where(~sa.exists().where(turns.c.id == inbox.c.turn_id, hidden))
     if state is not None:
         query = query.where(inbox.c.state == state)
     return [

@@ -162,7 +162,8 @@ def newest_of_each(conn: sa.Connection) -> dict[str, Occurrence]:
         .correlate(tasks)
         .scalar_subquery()
     )
-    rows = conn.execute(sa.select(occurrences).where(occurrences.c.id.in_(sa.select(last))))
+    each = sa.select(last).select_from(tasks)
+    rows = conn.execute(sa.select(occurrences).where(occurrences.c.id.in_(each)))
     return {row.task: _occurrence(row) for row in rows}
 
 

@@ -20,6 +20,7 @@ from service.store.tables import (
     project_members,
     projects,
     sessions,
+    tasks,
     templates,
     turns,
 )
@@ -126,6 +127,12 @@ def of_scan(conn: sa.Connection, scan: TurnId) -> Project | None:
     return _one(conn, projects.c.scan_id == scan)
 
 
+def scan_of(conn: sa.Connection, project: ProjectId) -> TurnId | None:
+    """The scan that has made a project; None when somebody else has."""
+    found = conn.scalar(sa.select(projects.c.scan_id).where(projects.c.id == project))
+    return TurnId(found) if found else None
+
+
 def count(conn: sa.Connection) -> int:
     """How many there are."""
     return conn.execute(sa.select(sa.func.count()).select_from(projects)).scalar_one()
@@ -228,7 +235,8 @@ class Standing:
 def standing(conn: sa.Connection, name: str, kind: str, given: str) -> Standing | None:
     """What somebody has to do with the project of a thing; None when it is in none.
 
-    `kind` says what has the id `given`: project, session, turn, attachment or delivery.
+    `kind` says what has the id `given`: project, session, turn, attachment or delivery; or task,
+    which has a name, and is in the project of the session it was made in.
     """
     member = sa.and_(project_members.c.project_id == projects.c.id, project_members.c.name == name)
     query = (
@@ -243,7 +251,13 @@ def standing(conn: sa.Connection, name: str, kind: str, given: str) -> Standing 
     return Standing(ProjectId(row.id), share)
 
 
-_HOLDERS = {"turn": turns, "attachment": attachments, "delivery": deliveries}
+# By what it is named, and its session.
+_HOLDERS: Mapping[str, tuple[sa.Column[str], sa.Column[str]]] = {
+    "turn": (turns.c.id, turns.c.session_id),
+    "attachment": (attachments.c.id, attachments.c.session_id),
+    "delivery": (deliveries.c.id, deliveries.c.session_id),
+    "task": (tasks.c.name, tasks.c.made_in),
+}
 
 
 def _project_id(kind: str, given: str) -> sa.ColumnElement[str] | str:
@@ -252,8 +266,8 @@ def _project_id(kind: str, given: str) -> sa.ColumnElement[str] | str:
     if kind == "session":
         mine = sessions.c.id == given
     else:
-        holder = _HOLDERS[kind]
-        session = sa.select(holder.c.session_id).where(holder.c.id == given)
+        name, session_id = _HOLDERS[kind]
+        session = sa.select(session_id).where(name == given)
         mine = sessions.c.id == session.scalar_subquery()
     return sa.select(sessions.c.project_id).where(mine).scalar_subquery()
 

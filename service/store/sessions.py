@@ -272,6 +272,18 @@ def release_key(conn: sa.Connection, key: str) -> SessionId | None:
     return SessionId(row.id) if row else None
 
 
+def move(conn: sa.Connection, old: Address, new: Address, *, key: str, new_key: str) -> None:
+    """Let the sessions of an address live at another one, and give `new_key` to who has `key`.
+
+    Whoever has the new key already keeps it; then the other one stays as it is.
+    """
+    conn.execute(
+        sessions.update().where(sessions.c.home == home_text(old)).values(home=home_text(new))
+    )
+    if by_key(conn, new_key) is None:
+        conn.execute(sessions.update().where(sessions.c.key == key).values(key=new_key))
+
+
 def by_key(conn: sa.Connection, key: str) -> Session | None:
     """The session that has this key now."""
     row = conn.execute(sa.select(sessions).where(sessions.c.key == key)).first()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from service.core.model import Address, Channel, Json, SessionId
+from service.store import projects
 from service.store.sessions import home_address
 from service.store.sql import insert_new, now
 from service.store.tables import sessions
@@ -49,15 +50,22 @@ class StoredTask:
     made_in: SessionId | None = None
 
 
-def stored(conn: sa.Connection) -> dict[str, StoredTask]:
-    """Every task by name."""
-    return {row.name: _task(row) for row in conn.execute(sa.select(table).order_by(table.c.name))}
+def stored(conn: sa.Connection, *, reader: str | None = None) -> dict[str, StoredTask]:
+    """Every task by name; with `reader` without those made in sessions hidden from them."""
+    query = sa.select(table).order_by(table.c.name)
+    if reader is not None:
+        query = query.where(~projects.hidden_from(reader, table.c.made_in))
+    return {row.name: _task(row) for row in conn.execute(query)}
+
+
+def is_name(given: str) -> bool:
+    """Whether it can be one: PostgreSQL refuses some characters."""
+    return _NAME.fullmatch(given) is not None
 
 
 def get(conn: sa.Connection, name: str) -> StoredTask | None:
     """One task, or None when there is none."""
-    # What cannot be a name must not reach the database: PostgreSQL refuses some characters.
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         return None
     row = conn.execute(sa.select(table).where(table.c.name == name)).first()
     return _task(row) if row else None
@@ -147,6 +155,15 @@ def switch(conn: sa.Connection, name: str, *, enabled: bool, next_at: datetime |
     conn.execute(
         table.update().where(table.c.name == name).values(enabled=enabled, next_at=next_at)
     )
+
+
+def readdress(conn: sa.Connection, old: Address, new: Address) -> None:
+    """Let made tasks say their answers where an address has moved."""
+    for row in conn.execute(sa.select(table).where(table.c.definition.is_not(None))).all():
+        definition = _definition(row.definition)
+        if definition.deliver == old:
+            moved = _as_json(replace(definition, deliver=new))
+            conn.execute(table.update().where(table.c.name == row.name).values(definition=moved))
 
 
 def home_of(conn: sa.Connection, session: SessionId) -> Address | None:

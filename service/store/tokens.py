@@ -28,7 +28,7 @@ def turn_key(conn: sa.Connection) -> bytes:
 
 def digest(token: str) -> bytes:
     """How a token is stored."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def issue(conn: sa.Connection, *, name: str, at: datetime) -> str:

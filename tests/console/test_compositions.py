@@ -184,6 +184,20 @@ async def test_a_composition_is_a_cast_of_copies(database: Database) -> None:
     assert listed == Cast((NewVoice("coder", AGENTS["coder"]),))
 
 
+async def test_the_model_of_a_voice_is_cleaned_like_its_words(each_site: Site) -> None:
+    """No database stores U+0000; what it can hold is stored instead."""
+    odd = {**ECHO, "model": "ec\0ho", "prompt": "Be\0kind."}
+
+    made = await each_site.call("POST", "/api/compositions", {"name": "Odd", "voices": [odd]})
+    begun = await each_site.call("POST", "/api/sessions", {"voices": [odd]})
+    session = begun.json["session"]
+    told = (await each_site.get(f"/api/sessions/{session}/voices")).json["voices"]
+
+    assert (made.status, begun.status) == (201, 201)
+    assert made.json["voices"] == [{**ECHO, "model": "ec\ufffdho", "prompt": "Be\ufffdkind."}]
+    assert [one["model"] for one in told] == ["ec\ufffdho"]
+
+
 async def test_a_composition_whose_agent_is_gone_says_so(database: Database) -> None:
     """It is still listed, with the reason, and begins nothing."""
     await Compositions(database, {}, AGENTS, ("offline",)).make(PAIR, by="ann")

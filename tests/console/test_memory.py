@@ -50,6 +50,20 @@ async def test_state_and_knobs_are_merged(database: Database) -> None:
     assert third.json == second.json
 
 
+async def test_what_no_database_stores_is_replaced_in_state(database: Database) -> None:
+    """Wherever it stands; what only looks like it stays."""
+    async with serving(database, agents()) as site:
+        session = await site.session()
+        odd = {"a": ["x\0", {"\ud800": "\udfff"}], "plain": "\\u0000 \\ud800"}
+        answer = await patch(site, session, {"state": odd})
+
+    assert answer.status == 200
+    assert answer.json["state"] == {
+        "a": ["x\ufffd", {"\ufffd": "\ufffd"}],
+        "plain": "\\u0000 \\ud800",
+    }
+
+
 async def test_a_knob_says_everything_about_itself(local_database: Database) -> None:
     """A program can draw it: what it is set to, what it takes, and who may turn it."""
     async with serving(local_database, agents()) as site:
@@ -93,6 +107,9 @@ async def test_agents_tell_their_knobs_and_files(local_database: Database) -> No
         ({"knobs": {"mood": None}}, "there is no 'mood'"),
         ({"state": {"": 1}}, "state: a name has 1 to 200 characters"),
         ({"state": {"k" * 201: 1}}, "state: a name has 1 to 200 characters"),
+        ({"state": {"a\0": 1}}, "state: a name must not hold U+0000"),
+        ({"state": {"\ud800": 1}}, "state: a name must not hold U+0000"),
+        ({"state": {"\ud800": None}}, "state: a name must not hold U+0000"),
     ],
 )
 async def test_a_change_is_made_whole_or_not_at_all(
@@ -172,8 +189,7 @@ async def test_usage_is_told_by_day_and_agent(database: Database) -> None:
         for agent, days in (("a", 0), ("a", 0), ("b", 0), ("a", 40)):
             await database.write(
                 spending.add,
-                agent,
-                Usage(10, 20, 2, 1_500_000),
+                {agent: Usage(10, 20, 2, 1_500_000)},
                 timedelta(seconds=3),
                 at=now - timedelta(days=days),
             )

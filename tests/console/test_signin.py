@@ -149,6 +149,7 @@ async def test_a_new_sign_in_ends_the_one_before(site: Site) -> None:
     ("given", "status"),
     [
         ({"token": "rba_unknown"}, 401),
+        ({"token": "rba_\ud800"}, 401),
         ({"token": "wrong"}, 401),
         ({"name": "ann", "password": "wrong password"}, 401),
         ({"name": "nobody", "password": PASSWORD}, 401),

@@ -367,6 +367,8 @@ async def test_a_viewer_follows_and_does_nothing(site: Site) -> None:
         ('{"do": "ping", "id": 1e999}', 400, "a number is too large"),
         ('{"do": "ping", "id": NaN}', 400, "NaN is no JSON number"),
         ('\ufeff{"do": "ping"}', 400, "byte order mark"),
+        ('{"do": "ping", "\\ud800": 1}', 400, "?: ping does not take that"),
+        ('{"do": "dance", "id": "\\ud800"}', 400, "do takes one of"),
     ],
 )
 async def test_a_bad_message_is_answered(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.console.people import Browser, cookie_of
 from tests.console.site import Site
 
 WATER = {"cron": "0 8 * * *", "timezone": "Europe/Berlin", "prompt": "Water the plants."}
@@ -43,6 +44,23 @@ async def test_a_task_is_made(each_site: Site) -> None:
         ("off", "config"),
         ("water-the-plants", "made"),
     ]
+
+
+async def test_a_task_is_of_whoever_made_it(each_site: Site) -> None:
+    """By name; so is the key of the call, and what the task says."""
+    ann, bob = [Browser(each_site, await cookie_of(each_site, name)) for name in ("ann", "bob")]
+    key = {"Idempotency-Key": "k-1"}
+
+    hers = (await ann.call("POST", "/api/tasks", WATER, key)).json
+    his = (await bob.call("POST", "/api/tasks", {**WATER, "prompt": "Feed it."}, key)).json
+    rung = (await bob.call("POST", f"/api/tasks/{hers['task']}/run")).json
+    said = (await ann.call("GET", f"/api/sessions/{rung['session']}/messages")).json["messages"]
+
+    assert [(one["task"], one["made_by"]) for one in (hers, his)] == [
+        ("water-the-plants", "ann"),
+        ("feed-it", "bob"),
+    ]
+    assert said[0]["author"] == "ann"
 
 
 async def test_the_same_idempotency_key_makes_one_task(each_site: Site) -> None:
@@ -93,6 +111,21 @@ async def test_a_made_task_can_be_run_now(each_site: Site) -> None:
 
     assert (receipt["session"], result["state"]) == (session, "succeeded")
     assert (last["turn"], last["state"]) == (receipt["turn"], "done")
+
+
+async def test_the_list_tells_the_last_run_of_each_task(each_site: Site) -> None:
+    """Of all of them, not of the one that ran last."""
+    turns = {}
+    for name in ("plants", "fish"):
+        await each_site.call("POST", "/api/tasks", {**WATER, "name": name})
+        for _ in range(2):
+            turns[name] = (await each_site.call("POST", f"/api/tasks/{name}/run")).json["turn"]
+            await each_site.get(f"/api/turns/{turns[name]}?wait=20")
+
+    listed = (await each_site.get("/api/tasks")).json["tasks"]
+
+    last = {one["task"]: one["last"] and one["last"]["turn"] for one in listed}
+    assert last == {"morning": None, "off": None, **turns}
 
 
 async def test_a_task_is_removed(each_site: Site) -> None:

@@ -30,7 +30,7 @@ def ids(session: dict[str, Any]) -> dict[str, str]:
 
 async def test_a_session_begins_with_a_composition(site: Site) -> None:
     """A copy: its voices, mode and continuation are the session's own from then on."""
-    found = await begin(site, composition="review", title="Second look")
+    found = await begin(site, composition="review", title=" Second\r\n look")
 
     assert [(one["name"], one["rounds"]) for one in found["voices"]] == [
         ("assistant", 1),

@@ -18,6 +18,7 @@ from service.config import Composition, CompositionVoice, Secret, Telegram
 from service.core.model import Binding
 from service.engine.compositions import Compositions
 from service.engine.leases import Leases
+from service.engine.scheduler import Refused, Scheduler
 from service.store import tables
 from service.store.database import Database
 from tests.engine.engine import Engine
@@ -72,6 +73,13 @@ class Station:
             answer=self.answer,
             edit=self.edit,
             compositions=self.compositions,
+        )
+
+    def scheduler(self, *, refused: Refused | None = None) -> Scheduler:
+        """A scheduler of tasks that are made."""
+        engine = self.engine
+        return Scheduler(
+            engine.database, engine.intake, engine.metrics, {}, AGENTS, refused=refused
         )
 
     async def answer(self, query: str, words: str) -> None:

@@ -12,6 +12,7 @@ from handlers.telegram.receive import Receiver
 from service.core.knobs import Select, Toggle
 from service.core.model import Address, Channel
 from service.core.states import InboxState
+from service.engine.tasks import NewTask
 from service.errors import StoreError
 from service.store import tables
 from service.store.database import Database
@@ -338,6 +339,47 @@ async def test_a_turn_knows_whether_a_person_speaks_for_themselves(
 
 
 # -- commands -----------------------------------------------------------------------------------
+
+
+OLD = -55
+
+
+async def test_a_group_that_became_a_supergroup_keeps_its_conversation(station: Station) -> None:
+    """Under its new number, once an operator allowed that; also sessions it had before."""
+    before = station.receiver(groups="all", allow=frozenset({OLD}))
+    await take(before, message("one", chat=group(OLD)), message("/new", chat=group(OLD)))
+    for number, session in enumerate(await station.sessions()):
+        deliver = Address(Channel.TELEGRAM, f"{BOT}:{OLD}") if number == 0 else None
+        made = NewTask("@daily", f"Task {number}.", "operator", made_in=session.id, deliver=deliver)
+        await station.scheduler().add(made)
+
+    after = station.receiver(groups="all", allow=frozenset({TEAM}))
+    move = {**message(chat=group(OLD), migrate_to_chat_id=TEAM), "number": 3}
+    await take(after, move, {**message("two", chat=group()), "number": 4})
+
+    first, second = await station.sessions()
+    assert [first.home, second.home] == [f"telegram {BOT}:{TEAM}"] * 2
+    assert [first.key, second.key] == [None, f"telegram:{BOT}:{TEAM}"]
+    assert await station.said() == ["one", "two"]
+    assert (await station.inbox())[2] == (
+        "accepted",
+        f"the group {OLD} became {TEAM}: put that into telegram.allow",
+    )
+    views = await station.scheduler().tasks()
+    assert [view.task.answer_to for view in views] == [
+        (Address(Channel.TELEGRAM, f"{BOT}:{TEAM}"),)
+    ] * 2
+
+
+async def test_a_conversation_begun_under_the_new_number_stays(station: Station) -> None:
+    """Whichever of the two updates is read first."""
+    receiver = station.receiver(groups="all", allow=frozenset({OLD, TEAM}))
+    move = message(chat=group(OLD), migrate_to_chat_id=TEAM)
+    await take(receiver, message("old", chat=group(OLD)), message("new", chat=group()), move)
+
+    old, new = await station.sessions()
+
+    assert (old.key, new.key) == (f"telegram:{BOT}:{OLD}", f"telegram:{BOT}:{TEAM}")
 
 
 async def told(station: Station) -> str:

@@ -14,6 +14,7 @@ from handlers.telegram.spot import Spot, parse_spot
 from handlers.telegram.translate import (
     Called,
     Me,
+    Moved,
     Other,
     Pressed,
     Said,
@@ -370,11 +371,10 @@ def test_an_anonymous_admin_writes_in_the_name_of_the_group() -> None:
 
 
 def test_a_group_that_became_a_supergroup_says_its_new_number() -> None:
-    """The operator reads which number to allow."""
+    """Telegram itself says so, in the old one."""
     update = translate(message(chat=group(-55), migrate_to_chat_id=TEAM), ME)
 
-    assert isinstance(update, Other)
-    assert str(TEAM) in update.reason
+    assert Moved(Spot(str(BOT), -55), Spot(str(BOT), TEAM)) == update
 
 
 @pytest.mark.parametrize(

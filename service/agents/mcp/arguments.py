@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from service.agents.mcp.values import cleaned
+from service.core.text import cleaned
 from service.errors import BadInput
 
 _LONGEST_PROBLEM = 500

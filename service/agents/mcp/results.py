@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from service.agents.mcp.connection import Answer
-from service.agents.mcp.values import cleaned
 from service.config import MOST_DATA
-from service.core.text import clean
+from service.core.text import clean, cleaned
 
 if TYPE_CHECKING:
     from mcp_types import (
