@@ -21,11 +21,10 @@ from handlers.console.gate import VISITOR
 from handlers.console.rights import forbidden
 from handlers.console.rings import Wish
 from handlers.console.shapes import receipt_of
-from handlers.console.shapes_investigations import investigation_json, need_json
+from handlers.console.shapes_investigations import investigation_json, need_json, preview_json
 from handlers.console.steer import Steering
 from handlers.http import HttpProblem
 from handlers.turns import refused
-from service.core import briefing
 from service.core.access import UserRole
 from service.core.model import Refusal, SessionId
 from service.engine.investigating import Investigations
@@ -81,12 +80,7 @@ class Investigating:
         """What its agent would be told before the conversation, as of now."""
         view = await self._view(request)
         sections = await self.context.database.read(preview, self.agents, view.session)
-        shown = {
-            "sections": [{"title": one.title, "text": one.text} for one in sections],
-            "whole": briefing.whole(sections),
-            "request": view.request,
-        }
-        return web.json_response(shown)
+        return web.json_response(preview_json(sections, view.request))
 
     # -- going on ----------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aiohttp import web
@@ -31,6 +30,7 @@ from handlers.console.schemas import (
     the,
     told,
 )
+from service import release
 from service.core.access import least_role
 from service.core.findings import Display
 from service.core.model import Busy, Channel
@@ -40,16 +40,22 @@ from service.store.lists import View
 
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
+# What these hold, whatever the same call tells as JSON.
+_ALWAYS: Mapping[str, Schema] = {
+    _EVENTS: the("Event"),
+    **dict.fromkeys(("text/csv", "text/markdown", "text/plain"), TEXT),
+}
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _IDS = frozenset({"session", "turn", "voice", "attachment", "delivery", "project"})
 _SOCKET = """\
 JSON in text frames. The client says {"do": …}: follow {session, after?}, unfollow {session},
 send {session, text, target?, busy?, knobs?, key?}, stop {session, voice?},
 interrupt {session, text?}, answer {session, question, answer}, ping; with "id" of its choice.
-The service says {"event": Event}, {"done": …} or {"error": {do, id, status, detail}} for each
-message, {"pong": true}, and {"session": ListedSession} whenever one changed. The same "key"
-makes a repeated send harmless. Close codes: 1001 the service stops, 1008 signed out, 1009 a
-message above 256 KiB, 1013 too slow: come back and follow after the last number you have.
+The service says {"event": {session, number, kind, turn, at, data}}, {"done": …} or
+{"error": {do, id, status, detail}} for each message, {"pong": true}, and
+{"session": ListedSession} whenever one changed. The same "key" makes a repeated send harmless.
+Close codes: 1001 the service stops, 1008 signed out, 1009 a message above 256 KiB, 1013 too slow:
+come back and follow after the last number you have.
 """
 
 
@@ -108,6 +114,7 @@ def _keeps(what: str, summary: str) -> Call:
 
 CALLS: Sequence[Call] = (
     Call("GET", "/api/me", "Who asks.", the("Me")),
+    Call("GET", "/api/people", "Who signs in with a password, by name.", told(people=TEXTS)),
     Call("GET", "/api/openapi.json", "This document.", OBJECT),
     Call(
         "GET",
@@ -167,7 +174,7 @@ CALLS: Sequence[Call] = (
         "GET",
         f"{_ONE}/export",
         "Everything that was said, to be saved.",
-        TEXT,
+        told(session=the("Session"), messages=many(the("Message"))),
         query={"format": {"type": "string", "enum": ["markdown", "json", "text"]}},
         media=("text/markdown", _JSON, "text/plain"),
     ),
@@ -278,7 +285,7 @@ CALLS: Sequence[Call] = (
         "GET",
         f"{_ONE}/preview",
         "What its agent would be told before the conversation.",
-        told(sections=many(told(title=TEXT, text=TEXT)), whole=TEXT, request=maybe(TEXT)),
+        the("Preview"),
     ),
     _rings(f"{_ONE}/start", "Begin a session with its request, once.", None),
     Call("POST", f"{_ONE}/extend", "Allow 35 further iterations.", the("Investigation")),
@@ -351,8 +358,8 @@ CALLS: Sequence[Call] = (
         "GET",
         "/api/attachments/{attachment}",
         "The bytes of a file.",
-        TEXT,
-        media=("application/octet-stream",),
+        ANY,
+        media=("*/*",),
     ),
     # -- compositions
     Call(
@@ -442,6 +449,13 @@ CALLS: Sequence[Call] = (
     ),
     Call(
         "POST",
+        f"{_PROJECT}/preview",
+        "What the agent of such a session would be told; nothing is kept.",
+        the("Preview"),
+        the("NewProjectSession"),
+    ),
+    Call(
+        "POST",
         "/api/ask",
         "Begin a session in one's own project, which is made for the first.",
         {"anyOf": [the("AskedReceipt"), the("ReceiptOrTurn")]},
@@ -495,6 +509,11 @@ CALLS: Sequence[Call] = (
         the("Project"),
         taken((), name=TEXT),
         status=201,
+    ),
+    _rings(
+        f"{_TEMPLATE}/scan",
+        "Run the sessions of a template, in a project made for it, as their dependencies allow.",
+        taken((), text=TEXT),
     ),
     # -- tasks
     Call("GET", "/api/tasks", "The tasks.", told(tasks=many(the("Task")))),
@@ -656,7 +675,7 @@ def document() -> Mapping[str, Any]:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Ringback", "version": _version()},
+        "info": {"title": "Ringback", "version": release()},
         "paths": paths,
         "components": {
             "schemas": dict(SCHEMAS),
@@ -701,7 +720,7 @@ def _response(description: str, answer: Schema | None, media: Sequence[str]) -> 
 
 
 def _content(schema: Schema, media: Sequence[str]) -> Mapping[str, Any]:
-    return {type_: {"schema": schema} for type_ in media}
+    return {type_: {"schema": _ALWAYS.get(type_, schema)} for type_ in media}
 
 
 def _names(path: str) -> list[str]:
@@ -711,10 +730,3 @@ def _names(path: str) -> list[str]:
 def _operation_id(call: Call) -> str:
     words = [word.strip("{}") for word in call.path.replace(".", "/").split("/") if word != "api"]
     return "_".join([call.method.lower(), *filter(None, words)])
-
-
-def _version() -> str:
-    try:
-        return version("ringback")
-    except PackageNotFoundError:
-        return "0"

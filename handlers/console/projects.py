@@ -22,7 +22,7 @@ from handlers.console.gate import VISITOR, Visitor
 from handlers.console.rights import may_own, may_write, reader_of, require_owner
 from handlers.console.rings import Wish
 from handlers.console.shapes import receipt_of
-from handlers.console.shapes_investigations import investigation_json
+from handlers.console.shapes_investigations import investigation_json, preview_json
 from handlers.console.steer import Steering
 from handlers.http import HttpProblem, idempotency_key
 from handlers.turns import refused
@@ -32,6 +32,7 @@ from service.core.text import clean
 from service.engine.investigations import view_of, views_of
 from service.engine.projects import NewInvestigation, Projects, read_investigation
 from service.ports import Agents
+from service.store import users
 from service.store.projects import Figures
 
 _LONGEST_NAME = 255
@@ -51,6 +52,7 @@ class Projecting:
     def routes(self) -> Routes:
         """The calls to serve."""
         return [
+            ("GET", "/api/people", self.people),
             ("GET", "/api/projects", self.list_all),
             ("POST", "/api/projects", self.make),
             ("GET", _ONE, self.one),
@@ -60,10 +62,16 @@ class Projecting:
             ("DELETE", f"{_ONE}/members/{{name}}", self.unshare),
             ("PUT", f"{_ONE}/order", self.order),
             ("POST", f"{_ONE}/sessions", self.add),
+            ("POST", f"{_ONE}/preview", self.preview),
             ("POST", "/api/ask", self.ask),
         ]
 
     # -- looking -----------------------------------------------------------------------------
+
+    async def people(self, _request: web.Request) -> web.Response:
+        """The names of those who sign in with a password, to share projects with."""
+        found = await self.context.database.read(users.everybody)
+        return web.json_response({"people": [one.name for one in found]})
 
     async def list_all(self, request: web.Request) -> web.Response:
         """The projects one may see, the most recently active first."""
@@ -165,6 +173,16 @@ class Projecting:
         if unstarted is not None:
             shown["unstarted"] = unstarted
         return web.json_response(shown, status=201)
+
+    async def preview(self, request: web.Request) -> web.Response:
+        """What a new session would be told before the conversation; nothing is kept."""
+        project, _ = await self._found(request)
+        new, agent, _ = _wanted(await self.context.object(request))
+        by = request[VISITOR].name
+        found = await self.projects.sketch(project.id, new, self.agents, by=by, agent=agent)
+        if isinstance(found, Refusal):
+            return refused(found)
+        return web.json_response(preview_json(found, new.request))
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Begin a session in one's own project with a text, and tell as messages do.

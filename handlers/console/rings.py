@@ -30,6 +30,7 @@ from service.core.model import (
     Voice,
     VoiceId,
 )
+from service.engine import scanning
 from service.ports import Agents
 from service.store import investigations, sessions
 from service.store.database import Database
@@ -116,6 +117,28 @@ class Wish:
         if not said:
             return self.text.encode()
         return json.dumps({"text": self.text, **said}, sort_keys=True).encode()
+
+
+def scan_of(template: str, text: str, *, by: str, key: str | None = None) -> Ring:
+    """The ring that has the sessions of a template run, in a project of whoever rings.
+
+    The same `key` makes the same scan, and takes no other text.
+    """
+    return Ring(
+        channel=Channel.CONSOLE,
+        source=SOURCE,
+        event_key=f"scan:{template}:{key}" if key else str(uuid.uuid4()),
+        text=text,
+        binding=scanning.BINDING,
+        author=by,
+        session_source=Source.MANUAL,
+        body=text.encode(),
+        strict_body=key is not None,
+        title=template,
+        origin=Origin.PERSON,
+        scan=template,
+        operator=True,
+    )
 
 
 async def open_session(database: Database, key: str, binding: Binding) -> tuple[Session, bool]:

@@ -204,6 +204,29 @@ _TURN: Mapping[str, Schema] = {
     "usage": the("Usage"),
     "questions": many(the("Question")),
 }
+_COME_TO: Mapping[str, Schema] = {
+    "disposition": maybe(told(values=OBJECT, stale=YES_OR_NO, confirmed_by=maybe(TEXT))),
+    "results": many(OBJECT),
+}
+_MORE_OF_TURN: Mapping[str, Schema] = {
+    "replies": many(
+        told(
+            voice=ID,
+            name=TEXT,
+            round=COUNT,
+            state=kinds(ReplyState),
+            text=TEXT,
+            error=maybe(TEXT),
+        )
+    ),
+    **_COME_TO,
+    "scan": told(
+        project=maybe(ID),
+        sessions=many(
+            told(session=ID, title=TEXT, state=TEXT, reason=maybe(TEXT), **_COME_TO),
+        ),
+    ),
+}
 _VOICE: Mapping[str, Schema] = {
     "agent": maybe(TEXT),
     "provider": maybe(TEXT),
@@ -269,6 +292,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "WholeResult": told(
         **_RESULT, table=maybe(told(columns=TEXTS, rows=many(many(ANY)))), text=maybe(TEXT)
     ),
+    "Preview": told(sections=many(told(title=TEXT, text=TEXT)), whole=TEXT, request=maybe(TEXT)),
     "NewProjectSession": taken(
         (),
         title=maybe(TEXT),
@@ -350,21 +374,21 @@ SCHEMAS: Mapping[str, Schema] = {
         at=INSTANT,
     ),
     "Event": {
-        **taken(
-            ("number", "kind", "turn", "data", "at"),
-            session=ID,
-            number=COUNT,
-            kind=TEXT,
-            turn=maybe(ID),
-            data=OBJECT,
-            at=INSTANT,
-        ),
-        "description": "One entry of a session's feed; its numbers have no gaps.",
+        **taken(("turn", "at"), turn=maybe(ID), at=INSTANT),
+        "description": "The data of one entry of a session's feed. The id of the frame is its "
+        "number, without gaps; the event of the frame is its kind, which says what else is in it.",
     },
     "Receipt": told(**_RECEIPT),
-    "Turn": told(**_TURN),
+    "Turn": {
+        **taken(tuple(_TURN), **_TURN, **_MORE_OF_TURN),
+        "additionalProperties": False,
+        "description": "replies of several voices only; disposition and results where a session "
+        "is to come to something; scan of a template's.",
+    },
     "AskedReceipt": told(**_RECEIPT, project=ID),
-    "ReceiptOrTurn": {"anyOf": [the("Receipt"), taken(("turn", "state"), **_TURN)]},
+    "ReceiptOrTurn": {
+        "anyOf": [the("Receipt"), taken(("turn", "state"), **_TURN, **_MORE_OF_TURN)]
+    },
     "Question": {
         **taken(
             ("question", "kind", "text", "choices", "asked_of", "expires_at"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from handlers.console.calls import instant
+from service.core import briefing
+from service.core.briefing import Section
 from service.engine.investigating import Told
 from service.engine.investigations import Need, View
 
@@ -44,6 +47,15 @@ def need_json(need: Need) -> dict[str, Any]:
         "field": need.field,
         "value": need.value,
         "unmet": need.unmet,
+    }
+
+
+def preview_json(sections: Sequence[Section], request: str | None) -> dict[str, Any]:
+    """What a session is told before the conversation, and its request."""
+    return {
+        "sections": [{"title": one.title, "text": one.text} for one in sections],
+        "whole": briefing.whole(sections),
+        "request": request,
     }
 
 

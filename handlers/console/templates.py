@@ -8,16 +8,29 @@ from typing import Any
 
 from aiohttp import web
 
-from handlers.console.calls import Context, Routes, bad, instant, is_id, missing
+from handlers.console.calls import (
+    LONGEST_TEXT,
+    Context,
+    Routes,
+    bad,
+    instant,
+    is_id,
+    missing,
+    text_of,
+)
 from handlers.console.gate import VISITOR
 from handlers.console.projects import project_json
+from handlers.console.rings import scan_of
+from handlers.console.shapes import receipt_of
 from handlers.forms import as_download
-from handlers.http import parse_text, problem, read_body
-from handlers.turns import refused
+from handlers.http import idempotency_key, parse_text, problem, read_body
+from handlers.turns import Telling, refused
 from service.core.model import ProjectId, Refusal, SessionId
 from service.core.project import read_name
 from service.core.template import Problem, TemplateProblems
+from service.core.text import clean
 from service.engine.feed import Feed
+from service.engine.intake import Intake
 from service.engine.templates import Templates, TemplateView
 from service.store import projects
 
@@ -32,6 +45,8 @@ class Templating:
     context: Context
     templates: Templates
     feed: Feed
+    intake: Intake
+    telling: Telling
 
     def routes(self) -> Routes:
         """The calls to serve."""
@@ -43,6 +58,7 @@ class Templating:
             ("DELETE", _ONE, self.remove),
             ("GET", f"{_ONE}/file", self.file),
             ("POST", f"{_ONE}/instantiate", self.instantiate),
+            ("POST", f"{_ONE}/scan", self.scan),
             ("POST", "/api/projects/{project}/template", self.save),
         ]
 
@@ -105,6 +121,18 @@ class Templating:
             raise missing("project")
         where = {"Location": f"/api/projects/{made.id}"}
         return web.json_response(project_json(*found, visitor), status=201, headers=where)
+
+    async def scan(self, request: web.Request) -> web.StreamResponse:
+        """Run a template from end to end, in a project of its own, and tell as messages do."""
+        found = await self._found(request)
+        body = await self.context.object_or_nothing(request)
+        name = found.stored.name
+        text = text_of(body, "text", most=LONGEST_TEXT) if "text" in body else f"Run {name}"
+        ring = scan_of(name, clean(text), by=request[VISITOR].name, key=idempotency_key(request))
+        outcome = await self.intake.accept(ring)
+        if isinstance(outcome, Refusal):
+            return refused(outcome)
+        return await self.telling.tell(request, receipt_of(outcome))
 
     async def save(self, request: web.Request) -> web.Response:
         """Store a project as a template: 201, or 200 in place of another."""

@@ -306,21 +306,28 @@ def _event(turn: Turn, what: str, by: str, names: Mapping[str, object]) -> NewEv
 
 def came_to(conn: sa.Connection, session: SessionId) -> dict[str, Any]:
     """The disposition and the key results of a session, for those who ask what came of a turn."""
-    found = investigations.get(conn, session)
-    disposition = None
-    if found is not None and found.disposition is not None:
-        disposition = {
-            "values": dict(found.disposition),
-            "stale": found.stale,
-            "confirmed_by": found.confirmed_by,
-        }
-    return {"disposition": disposition, "results": results_told(conn, session)}
+    results, _ = results_told(conn, session, most=MOST_RESULT_BYTES)
+    return {
+        "disposition": disposition_told(investigations.get(conn, session)),
+        "results": results,
+    }
+
+
+def disposition_told(found: Investigation | None) -> dict[str, Any] | None:
+    """What was set, and what there is to say of it."""
+    if found is None or found.disposition is None:
+        return None
+    return {
+        "values": dict(found.disposition),
+        "stale": found.stale,
+        "confirmed_by": found.confirmed_by,
+    }
 
 
 def results_told(
-    conn: sa.Connection, session: SessionId, *, most: int = MOST_RESULT_BYTES
-) -> list[dict[str, Any]]:
-    """The key results of a session with their data, as far as `most` bytes of it go.
+    conn: sa.Connection, session: SessionId, *, most: int
+) -> tuple[list[dict[str, Any]], int]:
+    """The key results of a session with at most so many bytes of data, and what is left of these.
 
     Those that were cut say so. What is no table has its data in one piece, or not at all.
     """
@@ -332,7 +339,7 @@ def results_told(
         found.append(
             {"title": one.title, "description": one.description, "chart": one.chart, **shown}
         )
-    return found
+    return found, most
 
 
 def _within(data: str | None, most: int) -> tuple[dict[str, Any], int]:

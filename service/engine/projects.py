@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.core import project as reading
+from service.core.briefing import Section
 from service.core.dependency import Dependency, check, in_order
 from service.core.disposition import Schema
 from service.core.model import (
@@ -26,7 +27,9 @@ from service.core.project import LONGEST_NAME, MOST_MEMBERS, Project, Share
 from service.core.template import parse
 from service.core.text import clean, numbered, title_of
 from service.engine.controls import Controls
+from service.engine.scenes import preview
 from service.errors import BadInput
+from service.ports import Agents
 from service.store import audit, investigations, sessions
 from service.store import projects as store
 from service.store.database import Database
@@ -110,11 +113,18 @@ class Projects:
     async def delete(
         self, project: ProjectId, *, by: str, with_sessions: bool = False
     ) -> Refusal | None:
-        """Delete a project for good; one that has sessions only together with all of them."""
+        """Delete a project for good; one that has sessions only together with all of them.
+
+        A scan that goes on in it is stopped first: it would make its project anew.
+        """
         for _ in range(_TRIES):
             held = await self._database.read(_from_the_end, project)
             if held and not with_sessions:
                 return _not_empty(len(held))
+            scan = await self._database.read(store.scan_of, project)
+            if scan is not None:
+                async with self._controls.steps() as command:
+                    await command.stop_turn(scan, by=by)
             for session in held:
                 await self._controls.delete(session, by=by, dependants=True)
             refusal = await self._database.write(_forget, project, by)
@@ -168,6 +178,38 @@ class Projects:
             raise BadInput(f"agent: there is no {name!r}; there are: {', '.join(self._agents)}")
         at = datetime.now(UTC)
         return add_session(conn, found, new, binding=binding, owner=by, at=at, key=key)
+
+    async def sketch(
+        self,
+        project: ProjectId,
+        new: NewInvestigation,
+        agents: Agents,
+        *,
+        by: str,
+        agent: str | None = None,
+    ) -> list[Section] | Refusal:
+        """What a new session would be told before the conversation; nothing of it is kept.
+
+        Raises BadInput as adding it would.
+        """
+        return await self._database.write(self._sketch, project, new, agents, by, agent)
+
+    def _sketch(
+        self,
+        conn: sa.Connection,
+        project: ProjectId,
+        new: NewInvestigation,
+        agents: Agents,
+        by: str,
+        agent: str | None,
+    ) -> list[Section] | Refusal:
+        # Made and taken back, so that it is told exactly what it would be told.
+        sketched = conn.begin_nested()
+        try:
+            made = self._add(conn, project, new, by, agent, None)
+            return made if isinstance(made, Refusal) else preview(conn, agents, made)
+        finally:
+            sketched.rollback()
 
     def _read(self, given: Mapping[str, Any], *, owner: str) -> dict[str, Any]:
         return reading.read(given, owner=owner, tools=self.tools, agents=self._agents)
@@ -502,6 +544,8 @@ def _one_line(text: str) -> str:
 # -- what people want a session to be -------------------------------------------------------------
 
 _OF_A_SESSION = ("title", "request", "schema", "dependencies")
+# What is told of one besides may come back with it. A condition that is misspelt may not get lost.
+_OF_A_DEPENDENCY = ("session", "field", "value", "title", "unmet")
 
 
 def read_investigation(given: Mapping[str, Any]) -> NewInvestigation:
@@ -527,6 +571,11 @@ def read_dependencies(given: object) -> tuple[Dependency, ...]:
     problems = []
     for place, one in enumerate(given):
         fields = one if isinstance(one, Mapping) else {}
+        problems += [
+            f"dependencies.{place}: there is no {name[:60]!r}; give session, field and value"
+            for name in fields
+            if name not in _OF_A_DEPENDENCY
+        ]
         condition = (fields.get("field"), fields.get("value"))
         if not isinstance(fields.get("session"), str):
             problems.append(f"dependencies.{place}: session, the id of one, is needed")

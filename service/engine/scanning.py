@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -30,7 +32,6 @@ from service.core.model import (
     Usage,
     VoiceId,
 )
-from service.core.project import Project
 from service.core.template import parse
 from service.engine import scans
 from service.engine.endings import Spoken
@@ -145,13 +146,14 @@ class Scan:
             raise
 
     async def _run(self) -> None:
-        await self._whatever(self._database.write, self._prepare)
+        if not await self._whatever(partial(self._database.write, self._prepare)):
+            return
         reach("scans.prepared")
         if self._turn.interrupted_by is not None:
             await self.acknowledge()
             return
         while True:
-            self._parts = await self._whatever(self._database.read, self._standing)
+            self._parts = await self._whatever(partial(self._database.read, self._standing))
             self._tell()
             ready = [one for one in self._parts if self._is_ready(one)]
             if not ready:
@@ -161,7 +163,7 @@ class Scan:
         if any(one.standing is Standing.RUNNING for one in self._parts):
             self.parked = True
             return
-        self._say(f"\n{scans.summary(self._parts)}")
+        self._say(f"\n{scans.summary([self._as_refused(one) for one in self._parts])}")
         self._done = True
 
     async def acknowledge(self) -> None:
@@ -185,16 +187,12 @@ class Scan:
         at = datetime.now(UTC)
         return events_store.append(conn, {self._turn.session: pending}, at=at)[self._turn.session]
 
-    async def _whatever(
-        self,
-        access: Callable[[Callable[[sa.Connection], T]], Awaitable[T]],
-        work: Callable[[sa.Connection], T],
-    ) -> T:
+    async def _whatever(self, access: Callable[[], Awaitable[T]]) -> T:
         """Read or write, also over an outage of the database."""
         while True:
             self._hold.check()
             try:
-                return await access(work)
+                return await access()
             except StoreDown as error:
                 log.warning("scans.store_failed", turn=self._turn.id, error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -202,18 +200,18 @@ class Scan:
     def _standing(self, conn: sa.Connection) -> list[Part]:
         return scans.standing(conn, self._turn.id)
 
-    def _prepare(self, conn: sa.Connection) -> Project:
-        """Make the project, once."""
-        turns.fence(conn, self._turn.id, self._hold.epoch)
-        there = projects.of_scan(conn, self._turn.id)
-        if there is not None:
-            return there
+    def _prepare(self, conn: sa.Connection) -> bool:
+        """Make the project, once; False when the scan was stopped, as it is before that goes."""
+        if turns.fence(conn, self._turn.id, self._hold.epoch).stop:
+            return False
+        if projects.of_scan(conn, self._turn.id) is not None:
+            return True
         name = self._session.scan or ""
         found = projects.template(conn, name)
         if found is None:
             raise BadInput(f"there is no template {name!r}; see GET /api/templates")
         at = datetime.now(UTC)
-        return instantiate(
+        instantiate(
             conn,
             parse(found.source),
             name=f"{name} {at:%Y-%m-%d %H:%M}",
@@ -222,28 +220,34 @@ class Scan:
             at=at,
             scan=self._turn.id,
         )
+        return True
 
     def _is_ready(self, one: Part) -> bool:
         return one.standing is Standing.READY and one.session not in self._refused
 
+    def _as_refused(self, one: Part) -> Part:
+        """A session that was ready and could not be begun, with the reason."""
+        if one.standing is not Standing.READY:
+            return one
+        return replace(one, standing=Standing.HELD, reason=self._refused.get(one.session))
+
     async def _begin(self, one: Part) -> None:
         """Ring a session with its request; the same ring however often it is made."""
         turn = self._turn
-        outcome = await self._made_by.accept(
-            Ring(
-                channel=turn.channel,
-                source=turn.trigger,
-                event_key=f"scan:{turn.id}:{one.session}",
-                text=one.request,
-                binding=BINDING,
-                author=turn.author,
-                session=one.session,
-                session_source=Source.TRIGGER,
-                role=Role.EVENT,
-                origin=turn.origin,
-                starts=True,
-            )
+        ring = Ring(
+            channel=turn.channel,
+            source=turn.trigger,
+            event_key=f"scan:{turn.id}:{one.session}",
+            text=one.request,
+            binding=BINDING,
+            author=turn.author,
+            session=one.session,
+            session_source=Source.TRIGGER,
+            role=Role.EVENT,
+            origin=turn.origin,
+            starts=True,
         )
+        outcome = await self._whatever(partial(self._made_by.accept, ring))
         reach("scans.began")
         if not isinstance(outcome, Refusal):
             return

@@ -20,12 +20,13 @@ from service.store.tables import sessions as sessions_table
 from service.store.tables import turns as turns_table
 
 _ACTIVE = tuple(sorted(state.value for state in TURN_ACTIVE))
+_ARCHIVED = "the session is archived"
 
 
 class Standing(StrEnum):
     """Where a session of a scan is."""
 
-    HELD = auto()  # something it depends on does not hold
+    HELD = auto()  # something it depends on does not hold, or it was archived
     READY = auto()
     RUNNING = auto()
     COMPLETE = auto()  # it has a key result or a disposition
@@ -59,14 +60,19 @@ def standing(conn: sa.Connection, scan: TurnId) -> list[Part]:
         row["id"]: row
         for row in conn.execute(
             sa.select(
-                sessions_table.c.id, sessions_table.c.title, sessions_table.c.completion
+                sessions_table.c.id,
+                sessions_table.c.title,
+                sessions_table.c.completion,
+                sessions_table.c.archived_at,
             ).where(sessions_table.c.id.in_(list(found)))
         ).mappings()
     }
     newest = _newest_turns(conn, list(found))
     results = key_results.counts(conn, found)
     running = {one for one, turn in newest.items() if turn["state"] in _ACTIVE}
-    held = _held(conn, [one for one in found if one not in newest], running)
+    waiting = [one for one in found if one not in newest]
+    archived = {one: _ARCHIVED for one in waiting if rows[one]["archived_at"] is not None}
+    held = {**_held(conn, waiting, running), **archived}
     return [
         _part(one, rows[one.session], newest, held, results.get(one.session, 0))
         for one in found.values()
@@ -177,18 +183,20 @@ def active_in(conn: sa.Connection, scan: TurnId) -> list[SessionId]:
 def told(conn: sa.Connection, scan: TurnId) -> dict[str, Any]:
     """A scan as the HTTP API and callbacks tell it, with what its sessions came to."""
     project = projects.of_scan(conn, scan)
+    found = investigations.of_scan(conn, scan)
     left = findings.MOST_RESULT_BYTES
     parts = []
     for one in standing(conn, scan):
-        results = findings.results_told(conn, one.session, most=left) if one.results else []
-        left -= sum(len(str(result["rows"] or "")) for result in results)
+        results: list[dict[str, Any]] = []
+        if one.results:
+            results, left = findings.results_told(conn, one.session, most=left)
         parts.append(
             {
                 "session": one.session,
                 "title": one.title,
                 "state": one.standing.value,
                 "reason": one.reason,
-                "disposition": one.disposition,
+                "disposition": findings.disposition_told(found.get(one.session)),
                 "results": results,
             }
         )

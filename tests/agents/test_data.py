@@ -386,6 +386,10 @@ REFUSED_BY_SQLITE = [
     ("ATTACH DATABASE '/etc/passwd' AS p", "only read"),
     ("VACUUM INTO '/tmp/copy.db'", "only read"),
     ("SELECT load_extension('x')", "'load_extension' is not allowed"),
+    (
+        "WITH 'load_extension'(x) AS (SELECT 1) SELECT load_extension('x')",
+        "sql: the function 'load_extension' is not allowed",
+    ),
     ("SELECT readfile('/etc/passwd')", "'readfile' is not allowed"),
     ("SELECT writefile('/tmp/x', 'y')", "'writefile' is not allowed"),
     ("SELECT zeroblob(1000000000)", "'zeroblob' is not allowed"),
@@ -407,6 +411,10 @@ REFUSED_BY_SQLITE = [
 REFUSED_BY_POSTGRESQL = [
     ("SELECT pg_sleep(10)", "'pg_sleep' is not allowed"),
     ("SELECT pg_catalog.pg_sleep(10)", "'pg_sleep' is not allowed"),
+    ("SELECT n::regclass FROM generate_series(1, 9999) AS n", "the type regclass is not taken"),
+    ('SELECT CAST(10 AS pg_catalog."regrole")', "the type regrole is not taken"),
+    ("SELECT regnamespace '2200'", "the type regnamespace is not taken"),
+    ("SELECT * FROM json_to_record('{}') AS x(a regproc)", "the type regproc is not taken"),
     ('SELECT "pg_sleep" (10)', "'pg_sleep' is not allowed"),
     ("SELECT pg_sleep /* here */ (10)", "'pg_sleep' is not allowed"),
     ("SELECT * FROM customers pg_sleep(a), pg_sleep(10)", "'pg_sleep' is not allowed"),

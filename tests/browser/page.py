@@ -251,6 +251,16 @@ class Page:
         found = await self.all(role, name, within)
         return len(found) == 1 and await found[0].pressed(times)
 
+    @asynccontextmanager
+    async def pressing(self, role: str, name: str) -> AsyncGenerator[None]:
+        """Press something with the pointer, and let go of it at the end of the block."""
+        node = await self.find(role, name)
+        x, y = await node.apply(_SPOT)
+        event = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        await self.call("Input.dispatchMouseEvent", type="mousePressed", **event)
+        yield
+        await self.call("Input.dispatchMouseEvent", type="mouseReleased", **event)
+
     async def fill(self, name: str, text: str, *, role: str = "textbox") -> None:
         """Put words into a field in place of what it holds."""
         node = await self.find(role, name)

@@ -33,6 +33,79 @@ _BRIGHT = """(() => {
   const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
   return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
 })()"""
+# The words of what a screen reader is told is chosen, by the element that has the focus.
+_ACTIVE = """(({ activeElement: one }) =>
+  document.getElementById(one.getAttribute("aria-activedescendant"))?.innerText)(document)"""
+# Labels that stick out of their chart.
+_LABELS = """(async () => {
+  const { chart } = await import("/console/static/js/chart.js");
+  const names = ["A very long first label", "W".repeat(24), "中文标签".repeat(5), "South & <b>"];
+  const rows = names.map((name, n) => [name, n - 2]);
+  const host = document.querySelector("main");
+  const out = [];
+  for (const kind of ["bar", "line"]) for (const width of [260, 335, 520]) {
+    const box = document.createElement("div");
+    box.style.width = `${width}px`;
+    host.replaceChildren(box);
+    box.append(chart({ kind, x: "x", y: ["y"] }, { columns: ["x", "y"], rows }));
+    await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
+    const ground = box.querySelector("svg").getBoundingClientRect();
+    for (const one of box.querySelectorAll("svg text")) {
+      const at = one.getBoundingClientRect();
+      const inside = at.left >= ground.left - 1 && at.right <= ground.right + 1;
+      if (!inside || at.bottom > ground.bottom + 1) out.push([kind, width, one.textContent]);
+    }
+  }
+  return out;
+})()"""
+# How much colours stand out from each other, and what is behind a node.
+_EYES = """(() => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    pen.clearRect(0, 0, 1, 1);
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data];
+  };
+  const bright = (colour) => rgba(colour).slice(0, 3).map((one) => one / 255)
+    .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, one, n) => sum + one * [0.2126, 0.7152, 0.0722][n], 0);
+  const ground = (node) => {
+    const { backgroundColor: own } = getComputedStyle(node);
+    return rgba(own)[3] === 255 || !node.parentElement ? own : ground(node.parentElement);
+  };
+  const contrast = (one, other) => {
+    const two = [bright(one), bright(other)].sort((a, b) => b - a);
+    return (two[0] + 0.05) / (two[1] + 0.05);
+  };
+  const found = {};
+  %s
+  return found;
+})()"""
+# By the words.
+_WORDS = (
+    _EYES
+    % """
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const node = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !node.checkVisibility({ opacityProperty: true })) continue;
+    if (node.closest(".visually-hidden, .skip, noscript, svg, [disabled]")) continue;
+    const name = `${node.className}: ${walk.currentNode.data}`;
+    const seen = contrast(getComputedStyle(node).color, ground(node));
+    found[name] = Math.min(found[name] ?? Infinity, seen);
+  }"""
+)
+# By what is typed into or switched.
+_FIELDS = (
+    _EYES
+    % """
+  for (const node of document.querySelectorAll(".input, .switch, .composer-box")) {
+    if (!node.checkVisibility() || node.matches(":focus, [aria-checked=true]")) continue;
+    const name = node.name || node.ariaLabel || node.className;
+    found[name] = contrast(getComputedStyle(node).borderTopColor, ground(node.parentElement));
+  }"""
+)
 _WIDER = "document.documentElement.scrollWidth - innerWidth"
 _TEXT = (
     "A long_word_" + "without_an_end_" * 20 + "\n\n```\n" + "code " * 60 + "\n```\n\n"
@@ -85,6 +158,75 @@ async def test_no_page_is_wider_than_the_screen(
 
     assert {path: pixels for path, pixels in wider.items() if pixels > 0} == {}
     assert await page.js(_WIDER) <= 0
+
+
+async def test_nothing_is_under_a_row_of_the_list_on_a_phone(home: House, page: Page) -> None:
+    """The menu that is always there has a place of its own, beside the longest title."""
+    await home.session("A very long first message " * 4, agent="assistant")
+    await page.looks(360, 700)
+    await home.enter(page)
+    await page.becomes("document.querySelector('.session-link') !== null")
+
+    free = await page.js(
+        "document.querySelector('.session-menu').getBoundingClientRect().left"
+        " - document.querySelector('.session-title').getBoundingClientRect().right"
+    )
+
+    assert await page.js("matchMedia('(hover: none)').matches")
+    assert free >= 0
+
+
+async def test_labels_of_charts_are_not_cut_off(home: House, page: Page) -> None:
+    """However long or broad they are: a label ends in dots where there is no room for it."""
+    await home.enter(page, "/console/more")
+    await page.find("heading", "More")
+
+    assert await page.js(_LABELS) == []
+
+
+async def test_a_link_that_is_gone_leaves_the_focus_in_the_page(home: House, page: Page) -> None:
+    """So a screen reader goes on there; the first page leaves it where the browser has it."""
+    await home.enter(page, "/console/more")
+    await page.find("heading", "More")
+    first = await page.js("document.activeElement.tagName")
+    await page.js("document.querySelector('main a').focus()")
+    await page.press("Enter")
+    await page.find("heading", "Deliveries")
+    await page.becomes("document.activeElement.id === 'main'")
+
+    assert first == "BODY"
+
+
+async def test_the_voice_that_would_be_picked_is_told(home: House, page: Page) -> None:
+    """While the focus stays in the message, as the arrows move."""
+    session = await home.session(voices=[{"agent": "ann"}, {"agent": "bob"}])
+    await home.enter(page, f"/console/sessions/{session}")
+    await page.fill("Message", "@")
+    await page.find("listbox", "Voices")
+    first = await page.js(_ACTIVE)
+    await page.press("ArrowDown")
+    second = await page.js(_ACTIVE)
+    await page.press("Escape")
+    await page.gone("listbox")
+
+    assert "ann" in first
+    assert "bob" in second
+    assert await page.js("document.activeElement.hasAttribute('aria-activedescendant')") is False
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_words_stand_out_from_their_ground(home: House, page: Page, scheme: str) -> None:
+    """By at least 4.5 to 1, also in the row of the list that is chosen; fields by 3 to 1."""
+    home.model.play("story/ann", "Hello.")
+    session = await home.session("Hello", agent="ann")
+    await page.looks(1280, 900, scheme=scheme)
+    await home.enter(page, f"/console/sessions/{session}")
+    await page.becomes("document.querySelector('.session-link[aria-current]') !== null")
+
+    words, fields = await page.js(_WORDS), await page.js(_FIELDS)
+
+    assert min(words.values()) >= 4.5, words
+    assert min(fields.values()) >= 3, fields
 
 
 async def test_a_talk_on_a_phone(home: House, page: Page) -> None:

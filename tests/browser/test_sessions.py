@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.browser.conversing import ask, begin
 from tests.browser.house import House, Houses
 from tests.browser.page import Page, Person
@@ -15,6 +17,13 @@ cron = "0 8 * * *"
 agent = "assistant"
 prompt = "What is on today?"
 """
+
+
+# A session of the list changes, and everything is drawn that is drawn of it.
+_CHANGED = """new Promise((drawn) => {{
+  document.dispatchEvent(new CustomEvent("session-changed", {{ detail: {session} }}));
+  requestAnimationFrame(() => requestAnimationFrame(() => drawn()));
+}})"""
 
 
 async def test_the_first_message_becomes_the_title(home: House, page: Page) -> None:
@@ -45,6 +54,21 @@ async def test_a_double_click_renames_and_nothing_overwrites_it(home: House, pag
     await page.reads("More words")
 
     assert await titles(page) == ["My own title"]
+
+
+async def test_a_press_outlasts_a_change_of_the_list(home: House, page: Page) -> None:
+    """What is told between the press and the click is shown after it."""
+    session = await home.session("First words", agent="ann")
+    await home.enter(page)
+    await page.until(lambda: titled(page, "First words"), "a title")
+    told = await home.call("GET", f"/api/sessions/{session}")
+    told["title"] = "Other words"
+
+    async with page.pressing("link", await row(page)):
+        await page.js(_CHANGED.format(session=json.dumps(told)))
+    await page.until(lambda: titled(page, "Other words"), "the change")
+
+    await page.becomes(f"location.pathname === '/console/sessions/{session}'")
 
 
 async def test_escape_leaves_the_title_as_it_was(home: House, page: Page) -> None:

@@ -214,6 +214,31 @@ async def test_the_preview_shows_the_prompt_before_the_start(case: Case) -> None
     assert answer.json["request"] == "And why?"
 
 
+async def test_a_session_is_previewed_before_it_is_made(each_case: Case) -> None:
+    """It is told what it would be told; nothing of it is kept, and what is wrong is said."""
+    case = each_case
+    await case.determined(verdict="FRAUD")
+    path = f"/api/projects/{case.project}"
+    before = (await case.site.get(path)).json
+    wish = {
+        "request": "And why?",
+        "schema": SCHEMA.as_json(),
+        "dependencies": [{"session": case.first}],
+    }
+
+    sketch = await case.site.call("POST", f"{path}/preview", wish)
+    wrong = await case.site.call("POST", f"{path}/preview", {**wish, "agent": "nobody"})
+    after = (await case.site.get(path)).json
+    made = await case.site.call("POST", f"{path}/sessions", wish)
+    real = await case.site.get(f"/api/sessions/{made.json['session']}/preview")
+
+    assert sketch.status == 200
+    assert '> Disposition: {"verdict": "FRAUD"}' in sketch.json["whole"]
+    assert sketch.json == real.json
+    assert (wrong.status, after) == (400, before)
+    assert "agent: there is no 'nobody'" in wrong.json["detail"]
+
+
 # -- schema, request and title --------------------------------------------------------------------
 
 
@@ -293,6 +318,7 @@ async def test_a_title_is_once_in_a_project(case: Case) -> None:
     [
         ({}, "dependencies.0: session, the id of one, is needed"),
         ({"session": "first", "field": "verdict"}, "give field and value as texts, or neither"),
+        ({"session": "first", "fields": "verdict"}, "dependencies.0: there is no 'fields'"),
         ({"session": "first", "field": "verdict", "value": "X"}, "takes one of FRAUD, FINE"),
         ({"session": "first", "field": "loss", "value": "1"}, "has no field 'loss' of the kind"),
         ({"session": "second"}, "a session cannot depend on itself"),

@@ -245,13 +245,63 @@ async def test_investigations_are_as_documented(busy_site: Site) -> None:
     await check("POST", f"{ONE}/start", session=second)
     await check("POST", f"{ONE}/extend", session=second)
     await check("GET", mine, project=project)
+    await check("GET", "/api/people")
     await check("POST", f"{mine}/template", {"name": "fraud"}, project=project)
     await check("GET", "/api/templates/{template}", template="fraud")
     await check("POST", "/api/templates/check", {"source": "# broken\n\n## What"})
     await check("POST", "/api/templates/{template}/instantiate", {}, template="fraud")
+    await check("POST", "/api/templates/{template}/scan", {}, template="fraud")
+    await check("POST", f"{mine}/preview", {"request": "What is it?"}, project=project)
     await check("POST", "/api/ask", {"text": "Who?"})
 
     assert witness.wrong == {}
+
+
+async def test_a_turn_of_several_voices_is_as_documented(each_site: Site) -> None:
+    """Also where it is to come to something, which is told with it."""
+    witness = Witness(each_site)
+    check = witness.check
+
+    begin = {"composition": "review", "schema": {"verdict": "A|B"}}
+    session = (await check("POST", "/api/sessions", begin)).json["session"]
+    receipt = await check("POST", f"{ONE}/messages", {"text": "hello"}, session=session)
+    told = await check("GET", "/api/turns/{turn}?wait=20", turn=receipt.json["turn"])
+    values = {"values": {"verdict": "A"}}
+    await check("PUT", f"{ONE}/disposition", values, session=session)
+    found = await check("GET", "/api/turns/{turn}", turn=receipt.json["turn"])
+
+    assert witness.wrong == {}
+    assert len(told.json["replies"]) > 1
+    assert found.json["disposition"]["values"] == {"verdict": "A"}
+
+
+async def test_an_export_is_as_documented(site: Site) -> None:
+    """As JSON, and in its other forms as text."""
+    witness = Witness(site)
+    session = await site.session()
+    await site.finished(session)
+
+    await witness.check("GET", f"{ONE}/export?format=json", session=session)
+    media = DOCUMENT["paths"][f"{ONE}/export"]["get"]["responses"]["200"]["content"]
+
+    assert witness.wrong == {}
+    assert media["text/markdown"]["schema"] == media["text/plain"]["schema"] == {"type": "string"}
+
+
+async def test_streams_are_as_documented(site: Site) -> None:
+    """The data of each of their frames."""
+    receipt = await site.finished(await site.session())
+    events = await site.events(receipt, after=0)
+    content = DOCUMENT["paths"][f"{ONE}/messages"]["post"]["responses"]["202"]["content"]
+    schema = {**content["text/event-stream"]["schema"], "components": DOCUMENT["components"]}
+
+    wrong = [
+        error.message
+        for one in events
+        for error in Draft202012Validator(schema).iter_errors(one.data)
+    ]
+
+    assert (len(events) > 3, wrong) == (True, [])
 
 
 async def test_signing_in_is_as_documented(site: Site) -> None:

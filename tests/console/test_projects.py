@@ -290,6 +290,84 @@ async def test_a_task_rings_into_a_session_that_one_may_write_in(place: Place) -
     assert [one.status for one in answers] == [404, 403, 201]
 
 
+REMINDER = {"cron": "0 8 1 1 *", "prompt": "Ask for the needle.", "name": "reminder"}
+
+# What somebody gets from: looking at a task, lists, ringing and switching it.
+RIGHTS_OF_TASKS: Mapping[str, tuple[int, bool, int]] = {
+    "ed": (200, True, 200),
+    "vi": (200, True, 403),
+    "out": (404, False, 404),
+    "outsider": (404, False, 403),
+    "root": (200, True, 200),
+}
+
+
+@pytest.mark.parametrize("name", RIGHTS_OF_TASKS)
+async def test_a_task_is_hidden_with_the_session_it_was_made_in(
+    each_place: Place, name: str
+) -> None:
+    """Its words are part of what is said there, and to run it is to speak there."""
+    looks, listed, writes = RIGHTS_OF_TASKS[name]
+    olga, browser = await each_place.browser("olga"), await each_place.browser(name)
+    await olga.call("POST", "/api/tasks", {**REMINDER, "session": each_place.session})
+    one = "/api/tasks/reminder"
+
+    looked = [await _status(browser, "GET", path) for path in (one, f"{one}/occurrences")]
+    tasks = (await browser.call("GET", "/api/tasks")).json["tasks"]
+    written = [
+        *[await _status(browser, "POST", f"{one}/{do}") for do in ("run", "disable", "enable")],
+        await _status(browser, "DELETE", one),
+    ]
+
+    assert looked == [looks] * 2
+    assert ("reminder" in [task["task"] for task in tasks]) is listed
+    assert "morning" in [task["task"] for task in tasks]
+    assert written == [writes] * 4
+
+
+async def test_a_hidden_task_is_as_if_it_were_not_there(place: Place) -> None:
+    """But for its name, which is taken."""
+    olga, out = await place.browser("olga"), await place.browser("out")
+    await olga.call("POST", "/api/tasks", {**REMINDER, "session": place.session})
+
+    hidden = await out.call("GET", "/api/tasks/reminder")
+    unknown = await out.call("GET", "/api/tasks/nothing")
+
+    assert hidden.status == unknown.status == 404
+    assert hidden.json["detail"] == unknown.json["detail"].replace("nothing", "reminder")
+
+
+async def test_a_task_goes_with_the_session_it_was_made_in(each_place: Place) -> None:
+    """When that was in a project: nobody could say any more who may read its words."""
+    olga, out = await each_place.browser("olga"), await each_place.browser("out")
+    await olga.call("POST", "/api/tasks", {**REMINDER, "session": each_place.session})
+
+    gone = await olga.call("DELETE", f"/api/sessions/{each_place.session}")
+    answers = [await one.call("GET", "/api/tasks/reminder") for one in (olga, out)]
+
+    assert [gone.status, *(one.status for one in answers)] == [204, 404, 404]
+
+
+async def test_the_inbox_shows_nothing_of_others_projects(each_place: Place) -> None:
+    """Whoever sends may put into a key what is nobody else's business."""
+    olga = await each_place.browser("olga")
+    key = {"Idempotency-Key": "the-needle"}
+    path = f"/api/sessions/{each_place.session}/messages"
+    await olga.call("POST", path, {"text": "Where?"}, key)
+    free = (await olga.call("POST", "/api/sessions", {})).json["session"]
+    await olga.call("POST", f"/api/sessions/{free}/messages", {"text": "Hi."}, key)
+
+    shown = {
+        name: (await (await each_place.browser(name)).call("GET", "/api/inbox")).json["inbox"]
+        for name in ("olga", "vi", "out", "root")
+    }
+
+    own, other = f"key:{each_place.session}:the-needle", f"key:{free}:the-needle"
+    keys = {name: {one["event_key"] for one in found} for name, found in shown.items()}
+    assert keys["out"] == {other}
+    assert all({own, other} <= keys[name] for name in ("olga", "vi", "root"))
+
+
 # -- whoever speaks, and who may interrupt --------------------------------------------------------
 
 

@@ -65,6 +65,23 @@ What is it?
 
 All of it.
 """
+TWO = """\
+# Two
+
+## Sessions
+
+### Second
+
+Go on.
+
+#### Depends on
+
+- First
+
+### First
+
+Begin.
+"""
 MARKDOWN = {"Content-Type": "text/markdown"}
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -553,6 +570,43 @@ async def test_a_scan_makes_its_project_once(database: Database) -> None:
     assert (later.name, await database.read(store.count)) == ("Scan", 1)
     assert list(parts) == await database.read(store.order, later.id)
     assert len(parts) == 3
+
+
+async def test_an_operator_runs_a_template_as_a_scan(each_site: Site) -> None:
+    """Its sessions run as they may in a project of theirs; the same key is the same scan."""
+    ann = Browser(each_site, await cookie_of(each_site, "ann"))
+    await put(each_site, TWO, "Two")
+
+    key = {"Idempotency-Key": "once"}
+    begun = await ann.call("POST", "/api/templates/Two/scan", headers=key)
+    again = await ann.call("POST", "/api/templates/Two/scan", headers=key)
+    turn = (await each_site.get(f"/api/turns/{begun.json['turn']}?wait=20")).json
+
+    (project,) = (await each_site.get("/api/projects")).json["projects"]
+    session = (await each_site.get(f"/api/sessions/{begun.json['session']}")).json
+    assert (begun.status, again.status) == (202, 200), begun.json
+    assert again.json["turn"] == begun.json["turn"]
+    assert turn["state"] == "succeeded"
+    assert [(one["title"], one["state"]) for one in turn["scan"]["sessions"]] == [
+        ("Second", "held"),
+        ("First", "ended"),
+    ]
+    assert (project["owner"], turn["scan"]["project"]) == ("ann", project["project"])
+    assert (session["title"], session["owner"], session["source"]) == ("Two", "ann", "manual")
+
+
+async def test_a_scan_of_no_template_is_refused(site: Site) -> None:
+    """As everything else about it; a key is of one template and one text."""
+    await put(site, TWO, "Two")
+    headers = {"Idempotency-Key": "once"}
+
+    missing = await site.call("POST", "/api/templates/Three/scan")
+    begun = await site.call("POST", "/api/templates/Two/scan", {"text": "Go"}, headers)
+    other = await site.call("POST", "/api/templates/Two/scan", {"text": "Stop"}, headers)
+    wrong = await site.call("POST", "/api/templates/Two/scan", {"text": 7})
+
+    assert (missing.status, begun.status, other.status, wrong.status) == (404, 202, 422, 400)
+    assert "template" in missing.json["detail"]
 
 
 async def test_ones_own_project_is_made_from_the_template_called_private(site: Site) -> None:

@@ -107,7 +107,11 @@ async def test_the_same_as_a_scan_of_a_template(ledgers: App) -> None:
         ("Duplicates", "complete"),
         ("Cost", "ended"),
     ]
-    assert parts[0]["disposition"] == {"verdict": "FOUND", "pairs": ledger.DUPLICATES}
+    assert parts[0]["disposition"] == {
+        "values": {"verdict": "FOUND", "pairs": ledger.DUPLICATES},
+        "stale": False,
+        "confirmed_by": None,
+    }
     assert len(parts[0]["results"][0]["rows"]) == ledger.DUPLICATES
 
 

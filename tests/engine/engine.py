@@ -18,6 +18,7 @@ from service.core.model import (
     Channel,
     Event,
     Origin,
+    Refusal,
     Ring,
     TurnId,
 )
@@ -28,6 +29,7 @@ from service.engine.intake import Intake
 from service.engine.metrics import Metrics
 from service.engine.outbox import Outbox
 from service.engine.results import Result, Results
+from service.engine.scanning import Scans
 from service.engine.turns import Turns
 from service.engine.workers import Workers
 from service.ports import Files
@@ -49,6 +51,9 @@ class Engine:
     policies: Mapping[tuple[Channel, str], Policy] = field(default_factory=dict)
     files: Mapping[Channel, Files] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
+    binding: Binding = BINDING
+    """Who answers in the sessions of scans."""
+    scans: Scans | None = None
 
     def __post_init__(self) -> None:
         owner = f"test-{next(_numbers)}"
@@ -74,6 +79,7 @@ class Engine:
             wake=self.wake,
             policies=self.policies,
             files=self.files,
+            scans=self.scans or Scans(self.database, self._ring, {BINDING.agent: self.binding}),
         )
         self.lanes = Workers(
             "lanes",
@@ -122,6 +128,10 @@ class Engine:
         outcome = await self.intake.accept(ring(text, **fields))
         assert isinstance(outcome, Accepted), outcome
         return outcome
+
+    async def _ring(self, ring: Ring) -> Accepted | Refusal:
+        """Ring as scans do; the door is made after them."""
+        return await self.intake.accept(ring)
 
     async def result(self, turn: TurnId) -> Result:
         """The result of a turn, once it is final."""

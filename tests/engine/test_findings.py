@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from service.agents.catalog import Catalog
 from service.agents.tools import Tool
+from service.core import template
 from service.core.dependency import Dependency
 from service.core.disposition import Schema
 from service.core.model import (
@@ -30,6 +31,7 @@ from service.core.model import (
 )
 from service.core.project import Project
 from service.core.states import TurnState
+from service.core.template import Template, TemplateDependency, TemplateSession
 from service.engine import scenes
 from service.ports import (
     Caller,
@@ -47,6 +49,7 @@ from service.store.database import Database
 from service.store.ids import new_id
 from service.store.investigations import Investigation
 from service.store.key_results import KeyResult
+from service.store.projects import StoredTemplate
 from service.store.sessions import NewSession
 from service.store.tables import sessions as sessions_table
 from tests.engine.engine import BINDING, Engine, running
@@ -498,6 +501,30 @@ async def test_a_turn_is_told_with_so_much_data_and_no_more(sqlite_url: str) -> 
     assert (len(first["rows"]), first["truncated"]) == (100, False)
     assert (0 < len(second["rows"]) < 100, second["truncated"]) == (True, True)
     assert size < 256 * 1024
+
+
+async def test_a_scan_is_told_with_as_much_data_as_a_turn(sqlite_url: str) -> None:
+    """All of its sessions together, also when their data is no table."""
+    database = Database(sqlite_url)
+    await database.open()
+    sessions_of_it = (
+        TemplateSession("First", "Look."),
+        TemplateSession("Second", "Look.", dependencies=(TemplateDependency("First"),)),
+    )
+    source = template.format(Template("audit", sessions=sessions_of_it))
+    await database.write(projects.put_template, StoredTemplate("audit", source, "ann", AT))
+    once = [[QUERY, Finished()], [promoting(title="Big"), Finished()], DONE]
+    agents = analysts(*once, *once, data={"text": "ä" * 70_000})
+    binding = replace(BINDING, tools=("query",))
+
+    async with running(database, agents, binding=binding) as engine:
+        accepted = await engine.accept(scan="audit", session_key=None)
+        result = await engine.result(accepted.turn)
+    await database.close()
+
+    first, second = (one["results"][0] for one in result.as_json()["scan"]["sessions"])
+    assert (len(first["data"]["text"]), first["truncated"]) == (70_000, False)
+    assert ("data" in second, second["truncated"]) == (False, True)
 
 
 async def test_without_a_schema_there_is_nothing_to_set(database: Database) -> None:

@@ -15,14 +15,21 @@ from service.app import App, open_app
 from service.config import Agent, DatabaseSettings, LimitsSettings, Provider, Settings
 from service.core import template as files
 from service.core.disposition import Schema
-from service.core.model import Accepted, Channel, Ended, Origin, Ring, Role, SessionId
+from service.core.model import Accepted, Channel, Ended, Origin, Refusal, Ring, Role, SessionId
 from service.core.states import TurnState
 from service.core.template import Template, TemplateDependency, TemplateSession
+from service.engine.intake import Intake
+from service.engine.investigating import Investigations
+from service.engine.projects import Projects
 from service.engine.results import Result
-from service.engine.scanning import BINDING
+from service.engine.scanning import BINDING, Scans
+from service.errors import StoreDown
 from service.store import projects
+from service.store.database import Database
 from service.store.projects import StoredTemplate
 from service.store.tables import sessions, turns
+from tests.engine.engine import BINDING as AGENT
+from tests.engine.engine import running
 
 VERDICT = Schema.parse({"verdict": "FOUND|CLEAN"})
 PATIENCE = timedelta(seconds=30)
@@ -56,12 +63,16 @@ async def test_sessions_run_as_their_dependencies_allow(database_url: str) -> No
 
 
 async def test_the_result_tells_what_every_session_came_to(database_url: str) -> None:
-    """As JSON, for whoever rang."""
+    """As JSON, for whoever rang; as of a session that runs alone."""
     async with _running(database_url, _template(_session("Only", "FOUND"))) as app:
         result = await _scan(app)
 
     told = json.loads(json.dumps(result.as_json()))["scan"]
-    assert told["sessions"][0]["disposition"] == {"verdict": "FOUND"}
+    assert told["sessions"][0]["disposition"] == {
+        "values": {"verdict": "FOUND"},
+        "stale": False,
+        "confirmed_by": None,
+    }
     assert told["project"] is not None
 
 
@@ -185,7 +196,96 @@ async def test_deleting_what_a_scan_waits_for_lets_it_go_on(database_url: str) -
     assert "“Slow” was deleted" in _unescaped(result.text)
 
 
+async def test_deleting_the_project_of_a_scan_ends_it(database_url: str) -> None:
+    """Whoever does that wants no other one in its place."""
+    template = _template(
+        _session("Slow", None, text="Answer slowly for 60 s."),
+        _session("Next", "FOUND", ("Slow", None, None)),
+    )
+    async with _running(database_url, template) as app:
+        accepted = await app.intake.accept(_ring("gone"))
+        assert isinstance(accepted, Accepted)
+        await _until_waiting(app, accepted)
+        ((project, _),) = await app.database.read(projects.every)
+        keeper = Projects(app.database, app.controls, app.catalog.bindings())
+        refusal = await keeper.delete(project.id, by="operator", with_sessions=True)
+        result = await app.results.wait(accepted.turn, timeout=PATIENCE)
+        left = await app.database.read(projects.every)
+
+    assert refusal is None
+    assert result is not None
+    assert (result.turn.state, left) == (TurnState.STOPPED, [])
+
+
+async def test_a_session_archived_before_it_could_begin_is_told(database_url: str) -> None:
+    """Neither the words of the scan nor its JSON leave it out, or call it ready."""
+    template = _template(
+        _session("Slow", "FOUND", text="Answer slowly for 60 s."),
+        _session("Put away", "FOUND", ("Slow", None, None)),
+        _session("After that", "FOUND", ("Put away", None, None)),
+    )
+    async with _running(database_url, template) as app:
+        accepted = await app.intake.accept(_ring("archived"))
+        assert isinstance(accepted, Accepted)
+        await _until_waiting(app, accepted)
+        slow = await app.database.read(_id_of, "Slow")
+        people = Investigations(app.database, app.feed, app.catalog)
+        await people.determine(slow, {"verdict": "FOUND"}, by="operator")
+        async with app.controls.steps() as command:
+            put_away = await app.database.read(_id_of, "Put away")
+            assert await command.archive(put_away, by="operator") is None
+            await command.stop_session(slow, by="operator")
+        result = await app.results.wait(accepted.turn, timeout=PATIENCE)
+
+    assert result is not None
+    assert {one["title"]: (one["state"], one["reason"]) for one in _parts(result)} == {
+        "Slow": ("complete", None),
+        "Put away": ("held", "the session is archived"),
+        "After that": (
+            "held",
+            "“Put away” is not complete: it has no key result and no disposition yet",
+        ),
+    }
+    assert "- Put away: not run: the session is archived" in result.text
+
+
+async def test_a_scan_outlives_an_outage_while_it_begins_a_session(database: Database) -> None:
+    """What could not be stored is rung again, and once."""
+    door = _DoorAfterAnOutage()
+    source = files.format(_template(_session("Only", None)))
+    stored = StoredTemplate("audit", source, "operator", datetime.now(UTC))
+    await database.write(projects.put_template, stored)
+
+    async with running(
+        database, scans=Scans(database, door.accept, {"assistant": AGENT})
+    ) as engine:
+        door.intake = engine.intake
+        outcome = await engine.intake.accept(_ring("outage"))
+        assert isinstance(outcome, Accepted)
+        result = await engine.result(outcome.turn)
+
+    assert (result.turn.state, result.turn.error) == (TurnState.SUCCEEDED, None)
+    assert [one["state"] for one in _parts(result)] == ["ended"]
+    assert door.tries == 2
+
+
 # -- what the tests share -------------------------------------------------------------------------
+
+
+class _DoorAfterAnOutage:
+    """The engine's door, behind which the first ring cannot be stored."""
+
+    def __init__(self) -> None:
+        self.intake: Intake | None = None
+        self.tries = 0
+
+    async def accept(self, ring: Ring) -> Accepted | Refusal:
+        """Store a ring, but for the first."""
+        self.tries += 1
+        if self.tries == 1:
+            raise StoreDown("the database cannot be reached")
+        assert self.intake is not None
+        return await self.intake.accept(ring)
 
 
 @asynccontextmanager

@@ -42,6 +42,18 @@ _OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE)
 _CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END)
 _WRITES = (exp.DML, exp.DDL, exp.Drop, exp.Command, exp.Into, exp.Pragma, exp.Set)
 _VALUES_MISSING = (exp.Placeholder, exp.Parameter, exp.SessionParameter)
+# Types of PostgreSQL that make names of numbers: the whole catalogue could be read by them.
+_LOOKED_UP = (
+    "regclass",
+    "regcollation",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+)
 
 _TOO_DEEP = "sql: it is nested too deeply. Take it apart with WITH"
 _ONLY = "Write one SELECT, VALUES or WITH … SELECT statement: this database is only read"
@@ -68,6 +80,8 @@ def check(sql: str, *, dialect: source.Dialect, schemas: Collection[str], name: 
     _known_functions(tokens, tree, FUNCTIONS[dialect], name)
     if dialect == "sqlite":
         _short_formats(tokens)
+    else:
+        _no_catalogue(tree, name)
     for table in tree.find_all(exp.Table):
         _may_be_read(table, dialect, schemas, name)
     return text if end is None else text[:end]
@@ -189,6 +203,17 @@ def _known_functions(
             _of_the_system(tokens[at - 2], called)
 
 
+def _no_catalogue(tree: exp.Expression, name: str) -> None:
+    """Refuse types whose values are looked up in the catalogue."""
+    for one in tree.find_all(exp.DataType):
+        called = one.sql("postgres").rpartition(".")[2].strip('"').lower()
+        if called in _LOOKED_UP:
+            raise BadInput(
+                f"sql: the type {called} is not taken here: it reads the catalogues of the "
+                f"database; {name}_tables tells which tables and columns there are"
+            )
+
+
 def _short_formats(tokens: Sequence[Token]) -> None:
     """Refuse formats that fill up: to SQLite that is one step, which nothing can end."""
     for at, called in _called(tokens):
@@ -208,12 +233,13 @@ def _called(tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:
     for at, (token, following) in enumerate(pairwise(tokens)):
         if following.token_type is not TokenType.L_PAREN:
             continue
-        if token.token_type is TokenType.IDENTIFIER:
+        # To SQLite a text can be the name of an alias, too.
+        if token.token_type is TokenType.IDENTIFIER or token.token_type in _TEXTS:
             yield at, token.text.lower()
             continue
         # Some tokens are several words, such as GROUP BY.
         word = token.text.lower().rpartition(" ")[2]
-        if token.token_type not in _TEXTS and _is_word(word) and word not in SYNTAX:
+        if _is_word(word) and word not in SYNTAX:
             yield at, word
 
 

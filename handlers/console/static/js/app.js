@@ -2,9 +2,10 @@
 
 import { may, me, post, signIn } from "./api.js";
 import { byId, el, fill } from "./dom.js";
+import { forgetAll } from "./drafts.js";
 import { icon } from "./icons.js";
 import { menu } from "./menu.js";
-import { go, start } from "./router.js";
+import { start, visit } from "./router.js";
 import { SessionList } from "./session_list.js";
 import { live } from "./socket.js";
 import { problem } from "./toast.js";
@@ -110,6 +111,7 @@ export function accountItems() {
 async function signOut() {
   try {
     await post("/signout", {});
+    forgetAll();
     signIn();
   } catch (error) {
     problem(error, "You are still signed in");
@@ -142,7 +144,7 @@ function keys(event) {
     "/": () => list.focusSearch(),
     j: () => list.step(1),
     k: () => list.step(-1),
-    n: () => may("operator") && go("/console/sessions/new"),
+    n: () => may("operator") && visit("/console/sessions/new"),
     "?": () => import("./keys.js").then((found) => found.showKeys()),
   };
   const deed = deeds[event.key];

@@ -1,12 +1,11 @@
 // What charts are made of: axes, bars, lines and areas, slices.
 
 import { SERIES, brief, cut, exact, ticks } from "./scales.js";
-import { shape, told, words } from "./svg.js";
+import { shape, told, widthOf, words } from "./svg.js";
 
 const TOP = 12;
 const RIGHT = 10;
 const PLOT_HEIGHT = 210;
-const LETTER = 6.3;
 const LONGEST_LABEL = 18;
 const LABEL_GAP = 14;
 const SLANTED_GAP = 17;
@@ -19,7 +18,7 @@ const MARKERS_UP_TO = 40;
 function ground(data, width, { zero, banded }) {
   const known = data.series.flatMap(({ values }) => values).filter((one) => one !== null);
   const steps = ticks(Math.min(...known), Math.max(...known), { zero });
-  const left = 14 + LETTER * Math.max(...steps.map((one) => brief(one).length));
+  const left = 14 + Math.max(...steps.map((one) => widthOf(brief(one))));
   const [low, high] = [steps[0], steps.at(-1)];
   const y = (value) => TOP + PLOT_HEIGHT * (1 - (value / 2 - low / 2) / (high / 2 - low / 2));
   const room = width - left - RIGHT;
@@ -42,13 +41,14 @@ function ground(data, width, { zero, banded }) {
 /** Labels below the plot: level while there is room, else aslant; some are left out. */
 function labels(texts, middle, { band, left, width }) {
   const shown = texts.map((one) => cut(one, LONGEST_LABEL));
-  const longest = Math.max(...shown.map((one) => one.length)) * LETTER;
+  const longest = Math.max(...shown.map(widthOf));
   const level = longest + LABEL_GAP <= band || texts.length > 24 || longest < 48;
   const y = TOP + PLOT_HEIGHT + 18;
   const parts = [];
   let free = -Infinity;
+  let deep = 0;
   shown.forEach((text, place) => {
-    const half = (text.length * LETTER) / 2;
+    const half = widthOf(text) / 2;
     const x = level ? Math.min(Math.max(middle(place), left + half - 10), width - half) : middle(place);
     if (level ? x - half < free : x < free) return;
     free = level ? x + half + LABEL_GAP : x + SLANTED_GAP;
@@ -56,11 +56,20 @@ function labels(texts, middle, { band, left, width }) {
       parts.push(words(x, y, text, "middle"));
       return;
     }
-    const node = words(x + 4, y - 4, text, "end", { transform: `rotate(${(-SLANT * 180) / Math.PI} ${x + 4} ${y - 4})` });
+    const part = fitting(text, (x - 4) / Math.cos(SLANT));
+    deep = Math.max(deep, widthOf(part) * Math.sin(SLANT));
+    const node = words(x + 4, y - 4, part, "end", { transform: `rotate(${(-SLANT * 180) / Math.PI} ${x + 4} ${y - 4})` });
     node.append(told(texts[place]));
     parts.push(node);
   });
-  return { parts, height: level ? 28 : 20 + 0.9 * longest * Math.sin(SLANT) };
+  return { parts, height: level ? 28 : 22 + deep };
+}
+
+/** As much of a label as there is room for. */
+function fitting(text, room) {
+  let most = text.length;
+  while (most > 1 && widthOf(cut(text, most)) > room) most -= 1;
+  return cut(text, most);
 }
 
 /** A stripe over the whole height that tells all values at one place when the pointer rests on it. */

@@ -1,6 +1,7 @@
 // Where one writes: words, files, whom they are for, and what becomes of them while an answer runs.
 
-import { el, fill } from "./dom.js";
+import { el, fill, uid } from "./dom.js";
+import { forget, recall, remember } from "./drafts.js";
 import { initials } from "./feed_view.js";
 import { icon } from "./icons.js";
 import { menu, place } from "./menu.js";
@@ -20,9 +21,6 @@ const BUSY_HINTS = {
   steer: "It is taken along by the answer that runs.",
   interrupt: "What runs now ends, and this is answered.",
 };
-
-/** What is being written, by session: it outlives a look at another page. */
-const drafts = new Map();
 
 /** Voices whose name goes on after what stands behind the last @; null without one. */
 export function addressed(text, caret, voices) {
@@ -53,8 +51,10 @@ export function checked(files, have, limits = LIMITS) {
 
 /** `host` gives session(), voices(), running(), send(message), stop(), target(voice), restore(). */
 export class Composer {
-  constructor(host, limits) {
+  /** `name` is who writes. */
+  constructor(host, { limits, name } = {}) {
     this.host = host;
+    this.name = name;
     this.limits = { ...LIMITS, ...limits };
     this.files = [];
     this.busy = null;
@@ -101,7 +101,7 @@ export class Composer {
 
   /** Take over what was being written in this session. */
   restoreDraft() {
-    const draft = drafts.get(this.host.session().session);
+    const draft = recall(this.host.session().session, this.name);
     if (draft) {
       this.text.value = draft.text;
       this.files = draft.files;
@@ -194,8 +194,8 @@ export class Composer {
 
   keep() {
     const id = this.host.session().session;
-    if (this.text.value || this.files.length > 0) drafts.set(id, { text: this.text.value, files: this.files });
-    else drafts.delete(id);
+    if (this.text.value || this.files.length > 0) remember(id, this.name, { text: this.text.value, files: this.files });
+    else forget(id);
   }
 
   grow() {
@@ -228,7 +228,7 @@ export class Composer {
     this.text.value = "";
     this.files = [];
     this.busy = null;
-    drafts.delete(this.host.session().session);
+    forget(this.host.session().session);
     this.drawFiles();
     this.grow();
     this.host.send(message);
@@ -284,7 +284,7 @@ export class Composer {
     const rows = found.found.map((voice) => {
       const row = el(
         "button",
-        { type: "button", role: "option", tabindex: "-1", "aria-selected": "false" },
+        { type: "button", role: "option", tabindex: "-1", "aria-selected": "false", id: uid("voice") },
         el("span", { class: "monogram", "aria-hidden": "true" }, initials(voice.name)),
         el("span", {}, voice.name, el("small", {}, voice.model ?? voice.agent ?? "")),
       );
@@ -307,6 +307,8 @@ export class Composer {
     this.picker.at = (at + rows.length) % rows.length;
     rows.forEach((row, n) => row.setAttribute("aria-selected", String(n === this.picker.at)));
     rows[this.picker.at].scrollIntoView({ block: "nearest" });
+    // The focus stays in the text: this is how a screen reader follows.
+    this.text.setAttribute("aria-activedescendant", rows[this.picker.at].id);
   }
 
   pickerKeys(event) {
@@ -336,5 +338,6 @@ export class Composer {
   closePicker() {
     this.picker?.node.remove();
     this.picker = null;
+    this.text.removeAttribute("aria-activedescendant");
   }
 }

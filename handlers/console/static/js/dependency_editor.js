@@ -43,7 +43,9 @@ export class DependencyEditor {
     const conditions = (wanted) => {
       const upstream = this.siblings.find((one) => one.session === row.session.value);
       const found = choices(upstream?.schema).flatMap(([name, values]) => values.map((one) => [JSON.stringify([name, one]), `${name} = ${one}`]));
-      row.condition = select([[COMPLETE, "is complete"], ...found], { value: wanted, "aria-label": "What it has to come to" });
+      // A condition that the schema has no room for any more stays until somebody takes another.
+      const lost = wanted !== COMPLETE && found.every(([given]) => given !== wanted) ? [[wanted, `${JSON.parse(wanted).join(" = ")}, which its schema lacks now`]] : [];
+      row.condition = select([[COMPLETE, "is complete"], ...found, ...lost], { value: wanted, "aria-label": "What it has to come to" });
       fill(row.when, row.condition);
     };
     row.session.addEventListener("change", () => conditions(COMPLETE));

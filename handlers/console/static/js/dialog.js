@@ -41,13 +41,19 @@ export function open({ title, body, actions = [], focus = null, wide = false }) 
   const before = document.activeElement;
   return new Promise((resolve) => {
     let chosen = null;
+    let running = false;
+    let pressed = false;
     const primary = actions.find((one) => one.primary);
     const node = el("dialog", { class: wide ? `dialog ${wide === "full" ? "full" : "wide"}` : "dialog", "aria-labelledby": heading });
     const choose = async (action, button) => {
       if (action.run) {
-        button.disabled = true;
+        if (running) return;
+        // Not disabled: the keyboard would lose its place.
+        running = true;
+        button.setAttribute("aria-disabled", "true");
         const went = await action.run().catch(() => false);
-        button.disabled = false;
+        running = false;
+        button.removeAttribute("aria-disabled");
         if (went === false) return;
       }
       chosen = action.value ?? null;
@@ -82,10 +88,18 @@ export function open({ title, body, actions = [], focus = null, wide = false }) 
       if (before?.isConnected) before.focus();
       resolve(chosen);
     });
-    node.addEventListener("click", (event) => event.target === node && node.close());
+    // A press that began inside, such as to select words, and slips out closes nothing.
+    node.addEventListener("pointerdown", (event) => (pressed = beside(node, event)));
+    node.addEventListener("click", (event) => pressed && beside(node, event) && node.close());
     document.body.append(node);
     node.showModal();
     (focus ?? buttons.at(-1))?.focus();
     focus?.select?.();
   });
+}
+
+/** Whether a press is on the veil around a dialog. */
+function beside(node, { target, clientX: x, clientY: y }) {
+  const box = node.getBoundingClientRect();
+  return target === node && (x < box.left || x > box.right || y < box.top || y > box.bottom);
 }

@@ -68,11 +68,16 @@ function failed(error) {
 }
 
 /** Everything the model is told first, part by part. */
-export async function showPreview(session) {
+export const showPreview = (session) => previewed(() => get(sessionApi(session, "/preview")));
+
+/** The same of a session that there is not yet. */
+export const showSketch = (found) => previewed(async () => found);
+
+async function previewed(read) {
   const body = el("div", { class: "stack preview" }, spinner());
   const shown = open({ title: "Prompt preview", body, wide: true, actions: [{ label: "Close", value: null, primary: true }] });
   try {
-    const { sections, request } = await get(sessionApi(session, "/preview"));
+    const { sections, request } = await read();
     const part = ({ title, text }) => el("section", {}, el("h3", {}, title), el("pre", { tabindex: "0" }, text || "—"));
     fill(body, el("p", { class: "muted" }, "What the model is told when its next turn begins."), sections.map(part), request && part({ title: "Request", text: request }));
   } catch (error) {

@@ -91,15 +91,17 @@ export function toggle(label, on, change) {
     title: label,
   });
   node.addEventListener("click", async () => {
+    if (node.hasAttribute("aria-disabled")) return;
     const wanted = node.getAttribute("aria-checked") !== "true";
     node.setAttribute("aria-checked", String(wanted));
-    node.disabled = true;
+    // Not disabled: the keyboard would lose its place.
+    node.setAttribute("aria-disabled", "true");
     try {
       await change(wanted);
     } catch {
       node.setAttribute("aria-checked", String(!wanted));
     } finally {
-      node.disabled = false;
+      node.removeAttribute("aria-disabled");
     }
   });
   return node;

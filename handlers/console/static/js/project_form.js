@@ -4,6 +4,7 @@ import { el, fill, uid } from "./dom.js";
 import { icon } from "./icons.js";
 import { SHARES } from "./investigations.js";
 import { field, segments, select } from "./parts.js";
+import { suggested } from "./project_people.js";
 
 const DOMAINS = ["Data quality", "Finance", "Operations", "Product", "Research", "Sales", "Security", "Support"];
 
@@ -92,7 +93,7 @@ export class MembersForm {
     const name = el("input", { class: "input", type: "text", maxlength: "120", autocomplete: "off", placeholder: "ann", "aria-label": "Name of the member" });
     const share = select(SHARES, { "aria-label": "What they may do" });
     const away = el("button", { class: "button quiet icon small", type: "button", "aria-label": "Leave this member out" }, icon("close"));
-    const row = { name, share, node: el("li", { class: "member-row" }, name, share, away) };
+    const row = { name, share, node: el("li", { class: "member-row" }, name, suggested(name), share, away) };
     away.addEventListener("click", () => {
       this.rows = this.rows.filter((one) => one !== row);
       fill(this.list, this.rows.map((one) => one.node));

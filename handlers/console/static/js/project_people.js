@@ -1,8 +1,8 @@
 // Who may see a project, and who may write in it.
 
-import { put, remove } from "./api.js";
+import { get, put, remove } from "./api.js";
 import { doing } from "./doing.js";
-import { el, fill } from "./dom.js";
+import { el, fill, uid } from "./dom.js";
 import { icon } from "./icons.js";
 import { initials } from "./feed_view.js";
 import { SHARES, projectApi } from "./investigations.js";
@@ -61,6 +61,7 @@ function away(project, name, changed) {
 
 function adding(project, changed) {
   const name = el("input", { class: "input small", type: "text", maxlength: "120", autocomplete: "off", placeholder: "Name", "aria-label": "Name of a new member" });
+  const others = suggested(name, [project.owner, ...project.members.map((one) => one.name)]);
   const share = select(SHARES, { "aria-label": "What the new member may do" });
   share.classList.add("small");
   const told = el("p", { class: "bad-words", role: "alert" });
@@ -81,7 +82,18 @@ function adding(project, changed) {
     }
   };
   const add = doing("Add", work, { kind: "small", failing: "Nobody was added" });
-  return el("form", { class: "add-person", novalidate: true, onsubmit: (event) => (event.preventDefault(), add.click()) }, name, share, add, told);
+  return el("form", { class: "add-person", novalidate: true, onsubmit: (event) => (event.preventDefault(), add.click()) }, name, others, share, add, told);
+}
+
+/** Names to choose from while one is typed in `input`, but those in it already; other names do, too. */
+export function suggested(input, known = []) {
+  const list = el("datalist", { id: uid("people") });
+  input.setAttribute("list", list.id);
+  get("/api/people").then(
+    ({ people: found }) => fill(list, found.filter((one) => !known.includes(one)).map((one) => el("option", { value: one }))),
+    () => {},
+  );
+  return list;
 }
 
 const member = (project, name) => projectApi(project.project, `/members/${encodeURIComponent(name)}`);

@@ -1,20 +1,22 @@
 // Addresses and the pages behind them; the page is loaded when it is first shown.
 
-import { el, fill } from "./dom.js";
+import { Unreachable, may } from "./api.js";
+import { confirm } from "./dialog.js";
+import { byId, el, fill } from "./dom.js";
 import { empty, spinner } from "./parts.js";
 import { advice } from "./toast.js";
 
 /**
  * The routes, the first that matches counts. `side` shows the list of sessions beside the page,
- * `screen` says which of both a phone shows.
+ * `screen` says which of both a phone shows, `makes` what is made there, for those who may write.
  */
 export const ROUTES = [
   { path: "/console/", page: "home", nav: "sessions", title: "Sessions", side: true, screen: "list" },
   { path: "/console/sessions", page: "home", nav: "sessions", title: "Sessions", side: true, screen: "list" },
-  { path: "/console/sessions/new", page: "new_session", nav: "sessions", title: "New session", side: true, screen: "detail" },
+  { path: "/console/sessions/new", page: "new_session", nav: "sessions", title: "New session", side: true, screen: "detail", makes: "a session" },
   { path: "/console/sessions/:session", page: "session", nav: "sessions", title: "Session", side: true, screen: "detail" },
   { path: "/console/projects", page: "projects", nav: "projects", title: "Projects" },
-  { path: "/console/projects/new", page: "project_new", nav: "projects", title: "New project" },
+  { path: "/console/projects/new", page: "project_new", nav: "projects", title: "New project", makes: "a project" },
   { path: "/console/projects/:project", page: "project", nav: "projects", title: "Project" },
   { path: "/console/projects/:project/edit", page: "project_new", nav: "projects", title: "Edit project" },
   { path: "/console/projects/:project/new", page: "investigation_form", nav: "projects", title: "New session" },
@@ -51,8 +53,27 @@ export function match(pathname, routes = ROUTES) {
 
 /** Go to an address of the console. */
 export function go(address, { replace = false } = {}) {
-  history[replace ? "replaceState" : "pushState"](null, "", address);
+  if (!replace) place += 1;
+  history[replace ? "replaceState" : "pushState"]({ place }, "", address);
   return show();
+}
+
+/** The same, but not without being asked where something would be lost. */
+export async function visit(address) {
+  if (!unsaved() || (await mayLeave())) await go(address);
+}
+
+/** Ask before the page that is shown is left while `changed()` says that something would be lost. */
+export function guard(changed) {
+  guards.push(changed);
+}
+
+/** The same for a form, once something was typed or chosen in it. */
+export function guardForm(form) {
+  let touched = false;
+  form.addEventListener("input", () => (touched = true));
+  guard(() => touched);
+  return form;
 }
 
 /** Show the page of the current address again. */
@@ -67,20 +88,50 @@ export function title(words) {
 export function start(container, shown) {
   main = container;
   told = shown;
-  addEventListener("popstate", show);
+  place = history.state?.place ?? 0;
+  addEventListener("popstate", moved);
+  addEventListener("beforeunload", (event) => unsaved() && event.preventDefault());
   document.addEventListener("click", follow);
   return show();
 }
 
 let main = null;
+let went = false;
 let told = () => {};
 let leave = () => {};
+let guards = [];
+/** Where in the history of this window we are. */
+let place = 0;
+let staying = false;
+
+const unsaved = () => guards.some((changed) => changed());
+
+const mayLeave = () => confirm({ title: "Leave without saving?", text: "What you wrote on this page will be lost.", action: "Leave", danger: true });
+
+/** Back or forward was pressed: the address is another one already. */
+async function moved(event) {
+  const there = event.state?.place ?? 0;
+  if (staying) {
+    staying = false;
+  } else if (unsaved()) {
+    const by = there - place;
+    staying = true;
+    history.go(-by);
+    if (!(await mayLeave())) return;
+    guards = [];
+    history.go(by);
+  } else {
+    place = there;
+    show();
+  }
+}
 
 async function show() {
   const found = match(location.pathname) ?? { route: NOWHERE, named: {} };
   const { route, named } = found;
   const query = new URLSearchParams(location.search);
   leave();
+  guards = [];
   const left = new AbortController();
   let dispose = null;
   leave = () => {
@@ -95,7 +146,8 @@ async function show() {
   main.scrollTop = 0;
   const late = setTimeout(() => container.childNodes.length || fill(container, spinner()), 150);
   try {
-    const page = await import(`./pages/${route.page}.js`);
+    if (route.makes && !may("operator")) return fill(container, looking(route.makes));
+    const page = await import(`./pages/${route.page}.js`).catch(unloaded);
     if (left.signal.aborted) return;
     const body = el("div", { class: "screen" });
     const made = await page.show(body, { ...named, query, signal: left.signal });
@@ -104,6 +156,9 @@ async function show() {
       dispose = made ?? null;
       container.replaceWith(body);
       body.querySelector("[autofocus]")?.focus();
+      // What was pressed to come here may be gone: whoever listens or types goes on in the page.
+      if (went && document.activeElement === document.body) main.focus({ preventScroll: true });
+      went = true;
     }
   } catch (error) {
     if (!left.signal.aborted && error?.status !== 401) fill(container, broken(error));
@@ -113,6 +168,16 @@ async function show() {
 }
 
 const NOWHERE = { page: "nowhere", nav: null, title: "Not found" };
+
+/** What those who only look are shown where something is made. */
+export function looking(what) {
+  return empty("alert", `You cannot make ${what}`, "Your role is viewer, which only looks. Ask an administrator for the role operator.");
+}
+
+/** The browser says in words of its own that a part of the console could not be had. */
+function unloaded(error) {
+  throw error instanceof TypeError ? new Unreachable() : error;
+}
 
 function broken(error) {
   const again = el("button", { class: "button", type: "button", onclick: reload }, "Try again");
@@ -125,10 +190,15 @@ function follow(event) {
   const link = event.target.closest?.("a[href]");
   if (!link || link.target || link.hasAttribute("download")) return;
   if (link.origin !== location.origin || !link.pathname.startsWith("/console/")) return;
-  if (link.hash && link.pathname === location.pathname) return;
+  if (link.hash && link.pathname === location.pathname) {
+    // No entry of the history: going back from it would show the page anew.
+    event.preventDefault();
+    byId(link.hash.slice(1))?.focus();
+    return;
+  }
   if (!match(link.pathname)) return;
   event.preventDefault();
-  go(link.pathname + link.search);
+  ("discards" in link.dataset ? go : visit)(link.pathname + link.search);
 }
 
 function decode(part) {

@@ -5,7 +5,7 @@ import { el, fill } from "./dom.js";
 import { icon } from "./icons.js";
 import { menu } from "./menu.js";
 import { empty, spinner } from "./parts.js";
-import { go } from "./router.js";
+import { go, visit } from "./router.js";
 import { archive, destroy, pin, rename, restore, unpin } from "./session_actions.js";
 import { grouped, isBusy, marked, merged, nameOf, notArchivable, sorted, sourceIcon } from "./sessions.js";
 import { live } from "./socket.js";
@@ -35,6 +35,7 @@ export class SessionList {
     this.hits = null;
     this.opened = false;
     this.editing = null;
+    this.pressed = false;
   }
 
   /** Draw and load it; once. */
@@ -65,7 +66,7 @@ export class SessionList {
   }
 
   focusSearch() {
-    if (this.side.hidden) return void go("/console/").then(() => this.search?.focus());
+    if (this.side.hidden) return void visit("/console/").then(() => this.search?.focus());
     this.search?.focus();
     this.search?.select();
   }
@@ -135,6 +136,15 @@ export class SessionList {
     });
   }
 
+  /** A row stays what it is between the press and the click; then it catches up. */
+  released() {
+    if (!this.pressed) return;
+    setTimeout(() => {
+      this.pressed = false;
+      this.drawList();
+    });
+  }
+
   // -- drawing ---------------------------------------------------------------------------------
 
   draw() {
@@ -168,6 +178,8 @@ export class SessionList {
     tablist.addEventListener("keydown", (event) => this.tabKeys(event));
     this.body = el("div", { class: "side-body", id: "session-list", role: "tabpanel", tabindex: "-1" });
     this.body.addEventListener("keydown", (event) => this.rowKeys(event));
+    this.body.addEventListener("pointerdown", () => (this.pressed = true));
+    for (const over of ["pointerup", "pointercancel"]) addEventListener(over, () => this.released());
     this.body.addEventListener("scroll", () => this.nearEnd() && this.next && this.load({ more: true }), { passive: true });
     const begin = el(
       "a",
@@ -177,7 +189,7 @@ export class SessionList {
     );
     fill(
       this.side,
-      el("header", { class: "side-head" }, el("h2", {}, "Sessions"), begin),
+      el("header", { class: "side-head" }, el("h2", {}, "Sessions"), may("operator") && begin),
       el("div", { class: "side-search" }, icon("search"), this.search, el("kbd", {}, "/")),
       tablist,
       this.body,
@@ -204,7 +216,7 @@ export class SessionList {
   }
 
   drawList() {
-    if (!this.opened || this.editing) return;
+    if (!this.opened || this.editing || this.pressed) return;
     const focused = document.activeElement?.closest?.("[data-session]")?.dataset.session;
     const within = document.activeElement?.className;
     const top = this.body.scrollTop;

@@ -1,6 +1,8 @@
 // Shapes of pictures that are drawn here.
 
 const SPACE = "http://www.w3.org/2000/svg";
+/** As the style sheet has it. */
+const LETTERS = "11px";
 
 /** An SVG element: `shape("rect", { x: 1, class: "bar" }, child)`. */
 export function shape(tag, attributes = {}, ...children) {
@@ -25,3 +27,12 @@ export function told(text) {
   node.textContent = text;
   return node;
 }
+
+/** How many pixels wide words in a chart are. */
+export function widthOf(text) {
+  pen ??= document.createElement("canvas").getContext("2d");
+  pen.font = `${LETTERS} ${getComputedStyle(document.body).fontFamily}`;
+  return pen.measureText(text).width;
+}
+
+let pen = null;

@@ -5,7 +5,7 @@ import { doing } from "./doing.js";
 import { el, fill } from "./dom.js";
 import { icon } from "./icons.js";
 import { many, templateApi, templateLink } from "./investigations.js";
-import { go } from "./router.js";
+import { go, guard } from "./router.js";
 import { problem, toast } from "./toast.js";
 
 const CHECK_AFTER_MS = 400;
@@ -39,8 +39,7 @@ export class TemplateEditor {
       el("div", { class: "editor" }, el("div", { class: "editor-gutter" }, this.lines), this.text),
       el("aside", { class: "stack tight editor-side", "aria-label": "Check" }, this.verdict, this.problems, el("div", { class: "actions" }, this.save, this.format)),
     );
-    this.leaving = (event) => this.changed && event.preventDefault();
-    addEventListener("beforeunload", this.leaving, { signal });
+    guard(() => this.changed);
     this.number([]);
     this.check();
   }

@@ -7,7 +7,7 @@ import { el, fill } from "../dom.js";
 import { icon } from "../icons.js";
 import { menu } from "../menu.js";
 import { badge, empty, field, page, segments, select } from "../parts.js";
-import { go, reload, title } from "../router.js";
+import { go, guardForm, looking, reload, title } from "../router.js";
 import { problem, toast } from "../toast.js";
 
 const MOST_VOICES = 8;
@@ -32,8 +32,9 @@ const CONTINUATION_WORDS = {
 
 export async function show(container, params) {
   if (params.composition) return showOne(container, params);
-  if (params.query.has("new")) return edit(container, params, null);
-  return showAll(container, params);
+  if (!params.query.has("new")) return showAll(container, params);
+  if (may("operator")) return edit(container, params, null);
+  fill(container, looking("a composition"));
 }
 
 // -- all of them --------------------------------------------------------------------------------
@@ -176,11 +177,11 @@ async function edit(container, { signal }, one) {
     el("section", { class: "stack tight", dataset: { path: "voices" } }, el("h2", {}, "Voices"), voices),
     choice("Mode", MODES, MODE_WORDS, draft, "mode"),
     choice("Continuation", CONTINUATIONS, CONTINUATION_WORDS, draft, "continuation"),
-    el("div", { class: "actions end" }, el("a", { class: "button", href: "/console/compositions" }, "Cancel"), save),
+    el("div", { class: "actions end" }, el("a", { class: "button", href: "/console/compositions", dataset: { discards: "" } }, "Cancel"), save),
   );
   const list = { draft, agents, providers, node: voices };
   showVoices(list);
-  body.append(form);
+  body.append(guardForm(form));
   fill(container, body);
 }
 

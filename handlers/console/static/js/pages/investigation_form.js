@@ -5,11 +5,11 @@ import { DependencyEditor } from "../dependency_editor.js";
 import { doing } from "../doing.js";
 import { el, fill } from "../dom.js";
 import { icon } from "../icons.js";
-import { showPreview, start } from "../investigation_actions.js";
+import { showSketch, start } from "../investigation_actions.js";
 import { projectApi, projectLink, sessionApi, sessionLink } from "../investigations.js";
 import { field, page, select } from "../parts.js";
 import { backLink, trouble } from "../project_tabs.js";
-import { go, title } from "../router.js";
+import { go, guardForm, title } from "../router.js";
 import { SchemaEditor } from "../schema_editor.js";
 import { toast } from "../toast.js";
 
@@ -22,7 +22,7 @@ export async function show(container, { project: id, session: wanted, signal }) 
   body.prepend(backLink(projectLink(id), project.name));
   if (wanted && !session) body.append(el("p", { class: "notice" }, icon("alert"), "This session is not in the project any more."));
   else if (!project.may_write) body.append(el("p", { class: "notice" }, icon("alert"), "You can look at this project, not change it."));
-  else body.append(new Form(project, agents, session).node);
+  else body.append(guardForm(new Form(project, agents, session).node));
   fill(container, body);
 }
 
@@ -55,20 +55,25 @@ class Form {
     const away = this.session ? sessionLink(this.session.session, this.project.project) : projectLink(this.project.project);
     const waiting = !this.session || this.session.state === "not_started";
     const preview = doing("Prompt preview", () => this.preview(), { kind: "quiet", glyph: "eye", failing: "There is no preview" });
-    preview.title = "Saves it without starting, and shows what the model will be told";
+    preview.title = "Shows what the model would be told; nothing is saved";
     const save = doing(this.session ? "Save" : "Save without starting", () => this.done(), { kind: waiting ? "" : "primary", failing: "It was not saved" });
     const begin = waiting && doing("Start session", () => this.begin(), { kind: "primary", glyph: "play", failing: "It was not started" });
     this.main = begin || save;
-    return el("div", { class: "actions end form-actions" }, preview, el("span", { class: "grow" }), el("a", { class: "button quiet", href: away }, "Cancel"), save, begin);
+    return el("div", { class: "actions end form-actions" }, preview, el("span", { class: "grow" }), el("a", { class: "button quiet", href: away, dataset: { discards: "" } }, "Cancel"), save, begin);
   }
 
   /** Save it; the session, or null when something has to be mended first. */
-  async store() {
+  store() {
+    return this.checked(() => (this.session ? this.change() : this.make()));
+  }
+
+  /** Do something with what was filled in; null when something has to be mended first. */
+  async checked(work) {
     this.tell(null);
     const missing = this.missing();
     if (missing) return this.wrong(...missing);
     try {
-      return this.session ? await this.change() : await this.make();
+      return await work();
     } catch (error) {
       if (![400, 409, 422].includes(error.status)) throw error;
       return this.wrong(this.control(error.message), error.message);
@@ -134,21 +139,17 @@ class Form {
     await go(sessionLink(session, this.project.project), { replace: true });
   }
 
-  /** What is told to the model can be seen of what is saved. */
+  /** What the model would be told of what stands here now. */
   async preview() {
-    const stored = await this.store();
-    if (!stored) return;
-    if (!this.session) {
-      toast("Saved without starting");
-      await go(`${projectLink(this.project.project)}/sessions/${stored.session}`, { replace: true });
-    } else {
-      await this.reread();
-    }
-    showPreview(stored.session);
-  }
-
-  async reread() {
-    const project = await get(projectApi(this.project.project));
-    this.session = project.investigations.find((one) => one.session === this.session.session) ?? this.session;
+    const schema = this.schema.read();
+    const agent = this.session ? this.session.agent : this.agent.value;
+    const words = {
+      request: this.request.value.trim() || null,
+      ...(schema && { schema }),
+      ...(agent && { agent }),
+      dependencies: this.dependencies.read(),
+    };
+    const found = await this.checked(() => post(projectApi(this.project.project, "/preview"), words));
+    if (found) showSketch(found);
   }
 }

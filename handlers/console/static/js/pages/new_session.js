@@ -4,7 +4,7 @@ import { get, post } from "../api.js";
 import { el, fill } from "../dom.js";
 import { icon } from "../icons.js";
 import { badge, empty, field, page, segments, select } from "../parts.js";
-import { go } from "../router.js";
+import { go, guardForm } from "../router.js";
 import { advice } from "../toast.js";
 
 const WAYS = [
@@ -35,7 +35,7 @@ export async function show(container, { query, signal }) {
     body.append(empty("spark", "There are no agents", "Add one to the configuration under [agents.NAME] and start the service again."));
     return;
   }
-  body.append(new Form(agents, compositions.filter((one) => !one.archived), query).node);
+  body.append(guardForm(new Form(agents, compositions.filter((one) => !one.archived), query).node));
 }
 
 function backLink() {
@@ -61,7 +61,7 @@ class Form {
       this.part,
       field("Title", this.title, { hint: "Optional; it can be changed at any time." }),
       this.problem,
-      el("div", { class: "actions end" }, el("a", { class: "button quiet", href: "/console/" }, "Cancel"), this.begin),
+      el("div", { class: "actions end" }, el("a", { class: "button quiet", href: "/console/", dataset: { discards: "" } }, "Cancel"), this.begin),
     );
     this.node.addEventListener("submit", (event) => {
       event.preventDefault();

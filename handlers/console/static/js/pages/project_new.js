@@ -8,7 +8,7 @@ import { many, projectApi, projectLink, templateApi, templateLink } from "../inv
 import { empty, field, page, segments, select } from "../parts.js";
 import { MembersForm, ProjectForm } from "../project_form.js";
 import { backLink, trouble } from "../project_tabs.js";
-import { go, title } from "../router.js";
+import { go, guardForm, title } from "../router.js";
 import { toast } from "../toast.js";
 
 const WAYS = [
@@ -72,14 +72,15 @@ function framed(form, more, label, away, store) {
     }
   };
   const save = doing(label, work, { kind: "primary", failing: "The project was not saved" });
-  return el(
+  const node = el(
     "form",
     { class: "stack wide-gaps", novalidate: true, onsubmit: (event) => (event.preventDefault(), save.click()) },
     form.node,
     more,
     told,
-    el("div", { class: "actions end" }, el("a", { class: "button quiet", href: away }, "Cancel"), save),
+    el("div", { class: "actions end" }, el("a", { class: "button quiet", href: away, dataset: { discards: "" } }, "Cancel"), save),
   );
+  return guardForm(node);
 }
 
 function fromTemplate(templates, wanted) {

@@ -51,7 +51,7 @@ function row(project) {
 
 /** A question without a project of its own: it is asked in the private one. */
 function askBox() {
-  const text = el("textarea", { class: "input ask-text", rows: "1", maxlength: "20000", placeholder: "What do you want to find out?", "aria-label": "Ask a question" });
+  const text = el("textarea", { class: "input ask-text", rows: "1", maxlength: "20000", placeholder: "Ask a question", "aria-label": "Ask a question" });
   const send = doing("Ask", () => ask(text), { kind: "primary", failing: "The question was not asked" });
   const grow = () => {
     text.style.height = "auto";

@@ -532,7 +532,7 @@ class SessionPage {
         target: (voice) => this.target(voice),
         restore: () => this.restore(),
       },
-      known?.limits,
+      known ?? {},
     );
     this.panel = new VoicePanel({
       session: () => this.session,
@@ -567,7 +567,9 @@ class SessionPage {
     } else {
       this.view.toEnd();
     }
-    if (!matchMedia("(pointer: coarse)").matches && !this.wanted) this.composer.focus();
+    // A double click in the list opens the session and renames it: who types a title goes on.
+    const typing = document.activeElement?.matches("input, textarea");
+    if (!matchMedia("(pointer: coarse)").matches && !this.wanted && !typing) this.composer.focus();
     this.read({ now: true });
   }
 

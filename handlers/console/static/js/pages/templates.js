@@ -10,7 +10,7 @@ import { render } from "../markdown.js";
 import { menu } from "../menu.js";
 import { empty, page, segments } from "../parts.js";
 import { backLink, tabs } from "../project_tabs.js";
-import { go, title } from "../router.js";
+import { go, looking, title } from "../router.js";
 import { TemplateEditor } from "../template_editor.js";
 import { problem, toast } from "../toast.js";
 
@@ -19,8 +19,9 @@ const SKETCH = "# New template\n\nWhat projects of this kind are about.\n\n## Se
 
 export async function show(container, params) {
   if (params.template) return showOne(container, params);
-  if (params.query.has("new")) return edit(container, params, null, imported ?? SKETCH);
-  return showAll(container, params);
+  if (!params.query.has("new")) return showAll(container, params);
+  if (may("operator")) return edit(container, params, null, imported ?? SKETCH);
+  fill(container, looking("a template"));
 }
 
 // -- all of them --------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ function edit(container, { signal, query }, one, source) {
   };
   const body = page(one?.template ?? "New template", {
     lead: one ? `${many(one.sessions, "session")}${one.made_by ? `, by ${one.made_by}` : ""}.` : "Write it below, and save it: its name is in the first heading.",
-    actions: one ? [instantiateOne(one), moreMenu(one)].filter(Boolean) : [],
+    actions: one ? [scanOne(one), instantiateOne(one), moreMenu(one)].filter(Boolean) : [],
   });
   body.prepend(backLink("/console/templates", "Templates"));
   if (editor) body.append(el("div", {}, segments("How the template is shown", [["source", "Source"], ["read", "Read"]], "source", choose)));
@@ -126,6 +127,17 @@ function edit(container, { signal, query }, one, source) {
 }
 
 const instantiateOne = (one) => may("operator") && instantiateButton(one.template, "primary");
+
+function scanOne({ template, sessions }) {
+  if (!may("operator") || sessions === 0) return null;
+  const work = async () => {
+    const text = `It begins ${many(sessions, "session")} in a new project of yours, each as soon as what it depends on allows. What becomes of them is told in a session of its own.`;
+    if (!(await confirm({ title: `Run ${template} as a scan?`, text, action: "Run" }))) return;
+    const { session } = await post(templateApi(template, "/scan"), {}, { headers: { "Idempotency-Key": crypto.randomUUID() } });
+    await go(`/console/sessions/${session}`);
+  };
+  return doing("Run as a scan", work, { glyph: "play", failing: "The scan was not begun" });
+}
 
 function moreMenu(one) {
   const button = el("button", { class: "button icon", type: "button", "aria-label": "More about this template" }, icon("more"));
