@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ import sqlalchemy as sa
 
 from bench.ground import BACKENDS, Ground, child, cpu, say, serving
 from service.core.model import SessionId, TurnId
-from service.store import feed, sessions, tables
+from service.store import sessions, tables
 from service.store.database import Database
 from service.store.ids import new_id
 from service.store.sql import insert_many
@@ -171,7 +170,15 @@ def _repeat(conn: sa.Connection, session: SessionId, summed_up: int, times: int)
         insert_many(conn, table, copies)
     copies = [{**row, "id": new_id(), "turn_id": id_} for id_ in ids for row in replies]
     insert_many(conn, tables.replies, copies)
-    feed.advance(conn, {session: span * (times + 1)}, at=datetime.now(UTC))
+    numbers = tables.sessions.c
+    conn.execute(
+        tables.sessions.update()
+        .where(numbers.id == session)
+        .values(
+            last_event=numbers.last_event + span * times,
+            last_message=numbers.last_message + span * times,
+        )
+    )
     if summed_up:
         last = first["number"] + span * (summed_up - 1)
         sessions.begin_context(conn, session, after_turn=last, summary="They greeted each other.")
@@ -192,8 +199,11 @@ def _copy(row: Mapping[str, Any], turn: TurnId, later: int) -> dict[str, Any]:
     copy = {**row, "number": row["number"] + later}
     if "turn_number" in row:
         copy["turn_number"] += later
-    copy["turn_id" if "turn_id" in row else "id"] = turn
-    return copy
+    if "turn_id" not in row:
+        return {**copy, "id": turn}
+    # The database numbers messages.
+    copy.pop("id", None)
+    return {**copy, "turn_id": turn}
 
 
 # -- the floor ------------------------------------------------------------------------------------
