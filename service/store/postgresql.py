@@ -39,7 +39,9 @@ class PostgresqlBackend:
                     "application_name": _NAME,
                     "statement_timeout": "15000",
                     "lock_timeout": "5000",
-                    "idle_in_transaction_session_timeout": "30000",
+                    # No transaction of ours waits for anything but the database: a process that
+                    # was suspended in one keeps its locks from the others no longer than this.
+                    "idle_in_transaction_session_timeout": "10000",
                 },
             },
         )

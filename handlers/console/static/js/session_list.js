@@ -36,6 +36,7 @@ export class SessionList {
     this.opened = false;
     this.editing = null;
     this.pressed = false;
+    this.late = false;
   }
 
   /** Draw and load it; once. */
@@ -137,11 +138,17 @@ export class SessionList {
   }
 
   /** A row stays what it is between the press and the click; then it catches up. */
-  released() {
+  press() {
+    clearTimeout(this.releasing);
+    this.pressed = true;
+  }
+
+  release() {
     if (!this.pressed) return;
-    setTimeout(() => {
+    // The click comes after this; the second one of two may begin before.
+    this.releasing = setTimeout(() => {
       this.pressed = false;
-      this.drawList();
+      if (this.late) this.drawList();
     });
   }
 
@@ -178,8 +185,8 @@ export class SessionList {
     tablist.addEventListener("keydown", (event) => this.tabKeys(event));
     this.body = el("div", { class: "side-body", id: "session-list", role: "tabpanel", tabindex: "-1" });
     this.body.addEventListener("keydown", (event) => this.rowKeys(event));
-    this.body.addEventListener("pointerdown", () => (this.pressed = true));
-    for (const over of ["pointerup", "pointercancel"]) addEventListener(over, () => this.released());
+    this.body.addEventListener("pointerdown", () => this.press());
+    for (const over of ["pointerup", "pointercancel"]) addEventListener(over, () => this.release());
     this.body.addEventListener("scroll", () => this.nearEnd() && this.next && this.load({ more: true }), { passive: true });
     const begin = el(
       "a",
@@ -216,6 +223,7 @@ export class SessionList {
   }
 
   drawList() {
+    this.late = this.pressed;
     if (!this.opened || this.editing || this.pressed) return;
     const focused = document.activeElement?.closest?.("[data-session]")?.dataset.session;
     const within = document.activeElement?.className;
