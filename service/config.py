@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import unquote, urlsplit
@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from service.core.forwarding import network
+from service.core.forwarding import Network, network
 from service.core.rounds import MOST_ROUNDS
 from service.errors import ConfigError
 
@@ -121,8 +121,8 @@ def _web_url(value: str) -> str:
     return value
 
 
-def _proxy(value: object) -> IPv4Network | IPv6Network:
-    if isinstance(value, IPv4Network | IPv6Network):
+def _proxy(value: object) -> Network:
+    if isinstance(value, Network):
         return value
     try:
         return network(value if isinstance(value, str) else "")
@@ -137,7 +137,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Timeout = Annotated[Duration, AfterValidator(_lasting)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 SecretValue = Annotated[Secret, BeforeValidator(_secret)]
-Proxy = Annotated[IPv4Network | IPv6Network, BeforeValidator(_proxy)]
+Proxy = Annotated[Network, BeforeValidator(_proxy)]
 Positive = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 NameSet = Annotated[frozenset[str], Field(strict=False)]

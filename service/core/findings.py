@@ -11,7 +11,8 @@ from service.core.disposition import Schema
 from service.core.tabular import Chart
 from service.errors import BadInput
 
-_MOST_NAMED = 20
+MOST_NAMED = 20
+"""How many results a model is told of by name."""
 
 
 class Display(StrEnum):
@@ -104,7 +105,7 @@ class Findings:
         """The name, when there is such a result. Raises BadInput with those there are."""
         if isinstance(name, str) and name in self.results:
             return name
-        newest = ", ".join(list(self.results)[-_MOST_NAMED:]) or "none yet"
+        newest = ", ".join(list(self.results)[-MOST_NAMED:]) or "none yet"
         raise BadInput(f"result: there is no such result; there are: {newest}")
 
     def promote(self, name: str, shown: Shown) -> None:

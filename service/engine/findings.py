@@ -12,7 +12,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.core.disposition import Schema
-from service.core.findings import Changes, Display, Findings, Kept, Named, Place, Shown
+from service.core.findings import (
+    MOST_NAMED,
+    Changes,
+    Display,
+    Findings,
+    Kept,
+    Named,
+    Place,
+    Shown,
+)
 from service.core.model import NewEvent, Reply, SessionId, Turn
 from service.core.tabular import LONGEST_TITLE, Chart, ChartKind, Table, table_of
 from service.core.text import clean
@@ -31,7 +40,6 @@ LONGEST_DESCRIPTION = 2000
 MOST_RESULT_BYTES = 256 * 1024
 """What the data of all results of a session may take where a turn is told of."""
 
-_MOST_NAMED = 20
 _NOTE = "\n[Result {name}. promote_result can show it to people.]"
 _TRY_AGAIN = "The database cannot be reached just now. Call promote_result again."
 _NO_TABLE = "chart: this result is no table, so it cannot be drawn; leave chart out"
@@ -75,7 +83,7 @@ def _set_disposition(schema: Schema) -> ToolSpec:
 
 def _promote_result(earlier: Mapping[str, Named]) -> ToolSpec:
     named = [
-        f"{name} ({one.title or one.tool})" for name, one in list(earlier.items())[-_MOST_NAMED:]
+        f"{name} ({one.title or one.tool})" for name, one in list(earlier.items())[-MOST_NAMED:]
     ]
     told = f" Results from before: {', '.join(named)}." if named else ""
     return ToolSpec(

@@ -100,16 +100,21 @@ class Form {
     return { request: this.request, title: this.title, agent: this.agent }[name] ?? null;
   }
 
-  async make() {
-    const named = this.title.value.trim();
+  /** What stands here now, but for the title, as a new session is asked for. */
+  wish() {
     const schema = this.schema.read();
-    return post(projectApi(this.project.project, "/sessions"), {
-      request: this.request.value.trim(),
-      ...(named && { title: named }),
+    const agent = this.session ? this.session.agent : this.agent.value;
+    return {
+      request: this.request.value.trim() || null,
       ...(schema && { schema }),
-      ...(this.agent.value && { agent: this.agent.value }),
+      ...(agent && { agent }),
       dependencies: this.dependencies.read(),
-    });
+    };
+  }
+
+  make() {
+    const named = this.title.value.trim();
+    return post(projectApi(this.project.project, "/sessions"), { ...this.wish(), ...(named && { title: named }) });
   }
 
   /** Send what was changed, and nothing else: a schema that is sent again would be the same. */
@@ -141,15 +146,7 @@ class Form {
 
   /** What the model would be told of what stands here now. */
   async preview() {
-    const schema = this.schema.read();
-    const agent = this.session ? this.session.agent : this.agent.value;
-    const words = {
-      request: this.request.value.trim() || null,
-      ...(schema && { schema }),
-      ...(agent && { agent }),
-      dependencies: this.dependencies.read(),
-    };
-    const found = await this.checked(() => post(projectApi(this.project.project, "/preview"), words));
+    const found = await this.checked(() => post(projectApi(this.project.project, "/preview"), this.wish()));
     if (found) showSketch(found);
   }
 }
