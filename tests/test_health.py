@@ -169,7 +169,7 @@ async def test_the_service_becomes_ready(sqlite_url: str) -> None:
     async with (
         open_app(settings, port=0, channels=True) as app,
         aiohttp.ClientSession(app.url) as client,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
     ):
         while (await _get(client, "/readyz")).status != 200:
             await asyncio.sleep(0.05)
@@ -185,7 +185,7 @@ async def test_no_answer_is_kept_or_guessed_at(sqlite_url: str) -> None:
     async with (
         open_app(settings, port=0, channels=False) as app,
         aiohttp.ClientSession(app.url, headers={"Authorization": f"Bearer {app.token}"}) as client,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
     ):
         found = {}
         for path in paths:

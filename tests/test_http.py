@@ -446,7 +446,7 @@ def test_no_text_can_forge_a_frame() -> None:
 async def test_silence_is_filled_with_comments() -> None:
     """Proxies and both ends see that the connection lives."""
     source = Source([event(1)], endless=True)
-    async with asking(source.handle) as response, asyncio.timeout(5):
+    async with asking(source.handle) as response, asyncio.timeout(60):
         for _ in range(3):
             await response.content.readuntil(b": still here\n\n")
         source.more.set()
@@ -458,7 +458,7 @@ async def test_silence_is_filled_with_comments() -> None:
 async def test_a_reader_who_leaves_ends_the_following() -> None:
     """Also when nothing happens any more: nobody is followed for nobody."""
     source = Source([event(1)], endless=True)
-    async with serving(source.handle) as port, asyncio.timeout(5):
+    async with serving(source.handle) as port, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(POST + b"\r\n")
         await reader.readuntil(b"event: text")

@@ -524,11 +524,11 @@ def test_a_page_in_words(html: str, words: str) -> None:
 def test_no_page_takes_long(piece: str) -> None:
     """However broken: what is never closed is not searched for again and again."""
     page = (piece * 524_288)[:524_288]
-    begun = time.monotonic()
+    begun = time.process_time()
 
     readable(page, base=BASE)
 
-    assert time.monotonic() - begun < 15
+    assert time.process_time() - begun < 15
 
 
 async def _get(egress: Egress, url: str) -> ToolResult:

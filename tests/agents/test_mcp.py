@@ -32,7 +32,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _CHILD = (sys.executable, str(Path(mcp_server.__file__)))
 _SECRET = "s3cret-of-the-server"
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -67,7 +67,7 @@ async def test_it_is_delivered(database: Database) -> None:
     sender = RememberingSender()
     async with running(database, sender=sender) as engine:
         await send(tool(engine), caller(), to="ann", text="Hi")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not sender.seen:
                 await asyncio.sleep(0.01)
 

@@ -31,7 +31,7 @@ from service.core.states import QuestionState, ToolState, TurnState
 from service.errors import BadInput, ConfigError
 from tests.api import subjects
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ class Gate:
 
     async def reached(self) -> None:
         """Wait until the model is here."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self._reached.wait()
 
     def open(self) -> None:

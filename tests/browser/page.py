@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from tests.browser.chrome import Browser, Json, ProtocolError
 
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 40.0
 _LOOK_SECONDS = 5.0
 _PLAIN = ("InlineTextBox", "StaticText", "ListMarker")
 _LOAD_SECONDS = 30.0

@@ -562,7 +562,6 @@ async def _sign_in(home: House, page: Page, name: str, path: str) -> None:
 
 
 async def _sign_out(home: House, page: Page) -> None:
-    """Leave from a page that asks for nothing by itself."""
     await page.open(f"{home.url}/console/more")
     await page.click("button", "Sign out")
     await page.find("button", "Sign in")

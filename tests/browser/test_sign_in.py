@@ -6,6 +6,10 @@ from tests.browser.house import TOKEN, House
 from tests.browser.page import Page
 
 _PASSWORD = "a horse, a battery and a staple"
+_KEEP_ASKING = """
+  import("/console/static/js/api.js").then(({ get }) =>
+    setInterval(() => get("/api/sessions").catch(() => {}), 1))
+"""
 
 
 async def test_a_token_lets_in(home: House, page: Page) -> None:
@@ -62,12 +66,32 @@ async def test_nothing_is_sent_without_a_password(home: House, page: Page) -> No
 
 
 async def test_signing_out_leads_back(home: House, page: Page) -> None:
-    """And the way back into the console is closed."""
-    await home.enter(page)
+    """And the way back into the console is closed; what is under way ends without a refusal."""
+    session = await home.session("Hello")
+    await home.enter(page, f"/console/sessions/{session}")
     await page.click("button", "operator, admin: account and theme")
+    await page.js(_KEEP_ASKING)
     await page.click("menuitem", "Sign out")
     await page.find("button", "Sign in")
 
     await page.open(f"{home.url}/console/")
 
     await page.find("button", "Sign in")
+
+
+async def test_who_could_not_sign_out_goes_on(home: House, page: Page) -> None:
+    """It is said, and the page works on when the service is there again."""
+    session = await home.session("Hello")
+    await home.enter(page, f"/console/sessions/{session}")
+    await page.find("textbox", "Message")
+    await page.offline(True)
+    await page.click("button", "operator, admin: account and theme")
+    await page.click("menuitem", "Sign out")
+    await page.reads("You are still signed in")
+    await page.offline(False)
+    page.forgive("ERR_INTERNET_DISCONNECTED")
+    await home.say(session, "Are you there?")
+
+    await page.reads("Are you there?")
+    await page.click("link", "Agents")
+    await page.find("heading", "Agents")

@@ -195,7 +195,7 @@ async def _until_finished(content: aiohttp.StreamReader, turn: str) -> list[Fram
 async def _until(content: aiohttp.StreamReader, *, kind: str) -> list[Frame]:
     """Read events up to one of this kind."""
     read: list[Frame] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not read or read[-1].kind != kind:
             read += frames(await content.readuntil(b"\n\n"))
     return read

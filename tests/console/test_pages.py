@@ -52,7 +52,7 @@ class Console:
         """The status of exactly this target, which no client has tidied up."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             line = await reader.readline()
         writer.close()
         return line.decode().split()[1]

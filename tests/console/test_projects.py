@@ -269,7 +269,7 @@ async def test_whoever_is_shut_out_is_told_nothing_more(place: Place) -> None:
     """A stream of events breaks off."""
     olga, ed = await place.browser("olga"), await place.browser("ed")
     path = f"/api/sessions/{place.session}/events"
-    async with asyncio.timeout(20), place.site.client.get(path, headers=ed.headers) as stream:
+    async with asyncio.timeout(60), place.site.client.get(path, headers=ed.headers) as stream:
         first = await stream.content.readline()
         await olga.call("DELETE", f"/api/projects/{place.project}/members/ed")
         with pytest.raises(aiohttp.ClientPayloadError):

@@ -27,7 +27,7 @@ async def ended(site: Site, state: DeliveryState, *, opened: int = 0) -> dict[st
     """A delivery of a turn that came out like this, with so many parts that were opened."""
     accepted = await site.engine.accept("hi", answer_to=(CHAT,))
     await site.engine.result(accepted.turn)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         found = await newest(site)
         while found["state"] != "sent":
             found = await newest(site)
@@ -61,7 +61,7 @@ async def test_a_failed_delivery_is_sent_again_as_a_new_one(each_site: Site) -> 
     failed = await ended(each_site, DeliveryState.FAILED)
 
     answer = await replay(each_site, failed)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await newest(each_site))["state"] != "sent":
             pass
 

@@ -381,7 +381,7 @@ async def test_a_stream_ends_with_its_sign_in(site: Site) -> None:
     path = f"/api/sessions/{session}/events"
 
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(60),
         site.client.get(path, headers=browser.headers) as stream,
     ):
         await stream.content.readline()

@@ -43,7 +43,7 @@ class Receiver:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition on what was posted holds."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._changes.until(condition)
 
 

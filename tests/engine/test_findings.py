@@ -341,7 +341,7 @@ async def test_a_schema_changed_meanwhile_makes_it_stale_at_once(database: Datab
 
     async with running(database, agents) as engine:
         accepted = await engine.accept(session=session)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await waiting.wait()
         await database.write(
             investigations.set_schema, session, Schema.parse({"verdict": "GUILTY|FINE"})
@@ -382,7 +382,7 @@ async def test_a_result_outlives_the_process_that_found_it(database: Database) -
     stuck = analysts([QUERY, Finished()], [asyncio.Event()])
     async with running(database, stuck) as first:
         accepted = await first.accept(session=session)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(stuck.prompts) < 2:
                 await asyncio.sleep(0.01)
     before = await results_of(database, session)

@@ -11,6 +11,7 @@ import pytest
 
 from service.core.model import Busy, Ended, Origin, Role
 from service.core.states import TurnState
+from service.engine import workers
 from service.engine.hints import Hints
 from service.engine.questions import PROMPT_USER
 from service.engine.steering import Interrupting
@@ -346,8 +347,11 @@ class Replica:
 
 
 @pytest.mark.parametrize("where", ["text", "tool"])
-async def test_stop_on_another_replica_cuts_within_250_ms(postgresql_url: str, where: str) -> None:
+async def test_stop_on_another_replica_needs_no_beat(
+    postgresql_url: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mid-text and mid-tool; partial text is kept."""
+    monkeypatch.setattr(workers, "BEAT", timedelta(minutes=5))
     databases = [Database(postgresql_url), Database(postgresql_url)]
     for one in databases:
         await one.open()
@@ -360,7 +364,7 @@ async def test_stop_on_another_replica_cuts_within_250_ms(postgresql_url: str, w
     holder.hints.start()
     other.hints.start()
     listening = asyncio.gather(holder.hints.listening.wait(), other.hints.listening.wait())
-    await asyncio.wait_for(listening, 10)
+    await asyncio.wait_for(listening, 60)
     # As the service wires it: tell this process and the others.
     other.engine.controls = other.engine.controls_with(stopping=other.hints.stopping)
 
@@ -373,8 +377,8 @@ async def test_stop_on_another_replica_cuts_within_250_ms(postgresql_url: str, w
     took = timedelta(seconds=time.monotonic() - asked_at)
 
     assert (result.turn.state, result.text) == (TurnState.STOPPED, "Partial.")
-    # A bound that only a missing wake-up breaks (the beat would take 10 s); bench/ has the figure.
-    assert took < timedelta(seconds=5)
+    # A bound that only a missing wake-up breaks; bench/ has the figure.
+    assert took < timedelta(seconds=30)
     for replica in (holder, other):
         await replica.close()
     for one in databases:

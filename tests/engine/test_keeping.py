@@ -81,7 +81,7 @@ async def _changes(engine: Engine, session: SessionId) -> list[Mapping[str, Any]
     """What was told of a session since it was made, beside its turns."""
     newest = (await _session(engine, session)).last_event
     found = []
-    async with asyncio.timeout(20), aclosing(engine.feed.follow(session, after=0)) as events:
+    async with asyncio.timeout(60), aclosing(engine.feed.follow(session, after=0)) as events:
         async for event in events:
             if event.kind == "session.changed":
                 found.append(event.data)
@@ -342,7 +342,7 @@ async def test_who_follows_a_deleted_session_is_told(database: Database) -> None
         session = await _begin(engine)
         newest = (await _session(engine, session)).last_event
         following = engine.feed.follow(session, after=newest)
-        async with asyncio.timeout(20), aclosing(following):
+        async with asyncio.timeout(60), aclosing(following):
             told = asyncio.ensure_future(anext(following))
             await asyncio.sleep(0)
             await _do(engine, _delete, session)

@@ -64,7 +64,7 @@ def _rows(conn: sa.Connection, query: sa.Select[Any]) -> Sequence[Any]:
 
 async def until_sent(sender: RememberingSender, count: int) -> None:
     """Wait until so many deliveries were made."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(sender.seen) < count:
             await asyncio.sleep(0.01)
 

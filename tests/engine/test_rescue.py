@@ -51,7 +51,7 @@ def _lapse(conn: sa.Connection) -> None:
 
 async def said(engine: Engine, text: str) -> None:
     """Wait until a text event with these words is in the feed of the one session."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             found = await engine.database.read(
                 lambda conn: conn.execute(sa.select(tables.events.c.data)).scalars().all()
@@ -230,7 +230,7 @@ async def test_a_delivery_that_cannot_be_repeated_ends(
 
 async def _settled(engine: Engine) -> list[sa.Row[tuple[object, ...]]]:
     """The deliveries, once none is left to send."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             rows = await engine.database.read(
                 lambda conn: list(conn.execute(sa.select(tables.deliveries)))

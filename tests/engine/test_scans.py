@@ -32,7 +32,7 @@ from tests.engine.engine import BINDING as AGENT
 from tests.engine.engine import running
 
 VERDICT = Schema.parse({"verdict": "FOUND|CLEAN"})
-PATIENCE = timedelta(seconds=30)
+PATIENCE = timedelta(seconds=60)
 
 
 async def test_sessions_run_as_their_dependencies_allow(database_url: str) -> None:

@@ -350,7 +350,7 @@ def _let_nobody_read_turns(conn: sa.Connection) -> None:
 
 async def _somebody_waits(database: Database) -> None:
     """Return once a statement waits for a lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await database.read(_waiting):
             await asyncio.sleep(0.01)
 

@@ -37,7 +37,7 @@ async def polling(station: Station, server: Server) -> AsyncGenerator[TelegramCh
 
 async def until(claim: Callable[[], bool]) -> None:
     """Wait for something to become true."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not claim():
             await asyncio.sleep(0.005)
 

@@ -60,7 +60,7 @@ async def ready(channel: TelegramChannel, server: Server) -> None:
 
 
 async def until_healthy(channel: TelegramChannel) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not channel.healthy:
             await asyncio.sleep(0.005)
 

@@ -233,7 +233,7 @@ async def _rung(site: Site, hook: str = "open") -> Receipt:
 
 async def _events(site: Site, receipt: Receipt, *, after: int | None = None) -> Answer:
     place = {} if after is None else {"Last-Event-ID": str(after)}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await site.get(receipt["events_url"], receipt["token"], place)
 
 
@@ -251,7 +251,7 @@ async def _next(site: Site, receipt: Receipt, *, after: int | None = None) -> Fr
         headers["Last-Event-ID"] = str(after)
     read = b""
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         site.client.get(receipt["events_url"], headers=headers) as response,
     ):
         while not frames(read):

@@ -439,7 +439,7 @@ async def test_a_refused_post_may_come_back_with_its_key(database: Database) -> 
 async def _settled(site: Site, refused: Answer) -> None:
     """Wait until the queue that refused a post is empty again."""
     assert refused.status == 429
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await site.engine.database.read(
             lambda conn: conn.exec_driver_sql(
                 "SELECT count(*) FROM turns WHERE state IN ('queued', 'running')"

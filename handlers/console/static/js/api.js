@@ -55,6 +55,25 @@ export function may(role) {
   return RANKS.indexOf(known?.role ?? "admin") >= RANKS.indexOf(role);
 }
 
+/**
+ * Sign out. What is being read is given up first, and nothing more is asked for: the answers would
+ * be refusals that nobody waits for. When it fails, so do they.
+ */
+export async function signOut() {
+  let fail;
+  leaving = new Promise((_, reject) => (fail = reject));
+  leaving.catch(() => {});
+  reading.abort();
+  try {
+    await post("/signout", {});
+  } catch (error) {
+    leaving = null;
+    reading = new AbortController();
+    fail(error);
+    throw error;
+  }
+}
+
 /** Go to the sign-in page and come back here afterwards. */
 export function signIn() {
   const here = location.pathname + location.search;
@@ -64,27 +83,31 @@ export function signIn() {
 const RANKS = ["viewer", "operator", "admin"];
 let myself = null;
 let known = null;
+let reading = new AbortController();
+let leaving = null;
 
 async function call(method, path, body, { query, signal, headers = {} } = {}) {
+  const reads = method === "GET";
+  if (reads && leaving) return leaving;
   const form = body instanceof FormData;
   const sent = { Accept: "application/json", ...headers };
   if (body !== undefined && !form) sent["Content-Type"] = "application/json";
-  let answer;
+  let answer, found;
   try {
     answer = await fetch(withQuery(path, query), {
       method,
-      signal,
+      signal: reads ? AbortSignal.any([reading.signal, ...(signal ? [signal] : [])]) : signal,
       headers: sent,
       body: body === undefined || form ? body : JSON.stringify(body),
       credentials: "same-origin",
       cache: "no-store",
     });
+    found = answer.status === 204 ? null : await parsed(answer);
   } catch (error) {
+    if (leaving && reads && !signal?.aborted) return leaving;
     if (error.name === "AbortError") throw error;
     throw new Unreachable();
   }
-  if (answer.status === 204) return null;
-  const found = await parsed(answer);
   if (answer.ok) return found;
   if (answer.status === 401) signIn();
   throw new ApiError(answer.status, found ?? {});

@@ -1,6 +1,6 @@
 // The shell: the rail of pages, the list of sessions, the line to the service, the keys.
 
-import { may, me, post, signIn } from "./api.js";
+import { may, me, signIn, signOut } from "./api.js";
 import { byId, el, fill } from "./dom.js";
 import { forgetAll } from "./drafts.js";
 import { icon } from "./icons.js";
@@ -104,16 +104,18 @@ export function accountItems() {
     ...themes,
     null,
     { label: "Keys", icon: "at", run: () => import("./keys.js").then((found) => found.showKeys()) },
-    { label: "Sign out", icon: "leave", run: signOut },
+    { label: "Sign out", icon: "leave", run: leave },
   ];
 }
 
-async function signOut() {
+async function leave() {
+  const stay = live.leave();
   try {
-    await post("/signout", {});
+    await signOut();
     forgetAll();
     signIn();
   } catch (error) {
+    stay();
     problem(error, "You are still signed in");
   }
 }

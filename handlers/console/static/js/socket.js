@@ -92,6 +92,17 @@ class Live {
     if (this.line?.readyState !== WebSocket.CONNECTING) this.connect();
   }
 
+  /** Hear nothing more; returns how to go on. For who signs out: the service hangs up then. */
+  leave() {
+    clearTimeout(this.timer);
+    this.drop();
+    for (const one of this.followers.values()) one.stream?.abort();
+    return () => {
+      if (this.streaming) for (const one of this.followers.values()) this.stream(one);
+      this.connect();
+    };
+  }
+
   // -- the socket ------------------------------------------------------------------------------
 
   connect() {
