@@ -20,6 +20,7 @@ run: $(READY) ## keep a service running on config.example.toml
 	@$(BIN)/ringback serve --config config.example.toml
 
 test: $(READY) chromium ## run every test, on SQLite and PostgreSQL, in a real browser
+	@$(BIN)/python -m compileall -q service handlers # hundreds of processes start from it
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 chromium: $(READY) ## find Chromium for the tests; as root on Debian install it
