@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -57,20 +58,8 @@ class PostgresqlBackend:
         await self._engine.dispose()
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in one transaction.
-
-        A pooled connection that the server has closed meanwhile is noticed here: what failed
-        before its commit was asked for runs once more on a fresh one. That is cheaper than to
-        ask each connection before each transaction whether it lives.
-        """
-        try:
-            return await self._write(work)
-        except _Stale as stale:
-            log.info("store.reconnecting", reason=str(stale.__cause__))
-        try:
-            return await self._write(work)
-        except _Stale as stale:
-            raise StoreDown(f"the database cannot be reached: {stale.__cause__}") from stale
+        """Run `work` in one transaction."""
+        return await _on_live(partial(self._write, work))
 
     async def migrate(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in one transaction on a connection of its own, without limits of time.
@@ -107,8 +96,16 @@ class PostgresqlBackend:
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` on a connection whose changes are thrown away."""
-        async with self._engine.connect() as conn:
-            return await conn.run_sync(work)
+        return await _on_live(partial(self._read, work))
+
+    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        try:
+            async with self._engine.connect() as conn:
+                return await conn.run_sync(work)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _Stale(str(error)) from error
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[PostgresqlSteps]:
@@ -119,6 +116,21 @@ class PostgresqlBackend:
 
 class _Stale(Exception):
     """The connection was closed before anything could take effect."""
+
+
+async def _on_live(run: Callable[[], Awaitable[T]]) -> T:
+    """Run something, once more when it met a connection that the server had closed meanwhile.
+
+    That is cheaper than to ask each connection before each transaction whether it lives.
+    """
+    try:
+        return await run()
+    except _Stale as stale:
+        log.info("store.reconnecting", reason=str(stale.__cause__))
+    try:
+        return await run()
+    except _Stale as stale:
+        raise StoreDown(f"the database cannot be reached: {stale.__cause__}") from stale
 
 
 class PostgresqlSteps:

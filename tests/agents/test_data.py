@@ -59,7 +59,7 @@ COMMENT ON TABLE customers IS 'People who bought something';
 COMMENT ON COLUMN orders.total IS 'In euro, with tax';
 CREATE FUNCTION leak() RETURNS text LANGUAGE sql AS 'SELECT ''secret''';
 """
-_FAST = timedelta(milliseconds=500)
+_FAST = timedelta(seconds=1)
 _EXPLOSION = """
     WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c
 """
@@ -663,7 +663,7 @@ async def test_a_query_without_end_is_ended(url: str, sql: str) -> None:
         ticks.cancel()
         longest = await ticks
         assert result.failed
-        assert "did not finish within 0.5 s" in result.text
+        assert "did not finish within 1 s" in result.text
         assert took < 20
         assert longest < took / 2
         assert await _untouched(sources)

@@ -47,9 +47,9 @@ async def shared() -> AsyncGenerator[McpServers]:
             approval=frozenset({"refuse"}),
             idempotent=frozenset({"echo"}),
             inside=frozenset({"echo"}),
-            timeout=timedelta(seconds=0.5),
+            timeout=timedelta(seconds=2),
         ),
-        "raw": Mcp(command=(*_CHILD, "raw"), timeout=timedelta(seconds=10)),
+        "raw": Mcp(command=(*_CHILD, "raw"), timeout=timedelta(seconds=60)),
         "absent": Mcp(command=("no-such-command-anywhere",)),
     }
     async with _opened(settings) as servers:
@@ -74,7 +74,7 @@ async def test_what_a_tool_may_do_is_told_by_the_settings(shared: McpServers) ->
     assert _told(specs["good_echo"]) == (False, False, True)
     assert _told(specs["good_refuse"]) == (True, True, False)
     assert _told(specs["good_look"]) == (True, False, False)
-    assert specs["good_look"].timeout == timedelta(seconds=0.5)
+    assert specs["good_look"].timeout == timedelta(seconds=2)
     assert specs["good_look"].description == "Show a picture."
 
 
@@ -141,7 +141,7 @@ async def test_a_call_that_hangs_ends_and_is_taken_back(shared: McpServers) -> N
 
     assert result.failed
     assert result.text == (
-        "good_hang did not answer within 0.5 s; whether it took effect is unknown."
+        "good_hang did not answer within 2 s; whether it took effect is unknown."
     )
     assert after == before + 1
 
@@ -319,7 +319,7 @@ async def test_a_server_is_given_nothing_but_signs_of_life(shared: McpServers) -
 async def test_a_server_that_dies_comes_back_with_the_tools_it_had(tmp_path: Path) -> None:
     """A tool that is described differently then is another tool: nobody agreed to that one."""
     starts = str(tmp_path / "starts")
-    settings = Mcp(command=(*_CHILD, "sdk", starts), timeout=timedelta(seconds=5))
+    settings = Mcp(command=(*_CHILD, "sdk", starts), timeout=timedelta(seconds=60))
     async with _opened({"s": settings}) as servers:
         # On a busy machine the service does not wait for it to be there.
         await _until_back(servers, "s_echo", words="hi")
@@ -352,7 +352,7 @@ async def test_a_server_that_dies_comes_back_with_the_tools_it_had(tmp_path: Pat
 
 async def test_a_server_that_hangs_or_floods_is_started_again() -> None:
     """The service meanwhile goes on as if nothing was; its memory does not grow."""
-    settings = Mcp(command=(*_CHILD, "raw"), timeout=timedelta(seconds=0.3))
+    settings = Mcp(command=(*_CHILD, "raw"), timeout=timedelta(seconds=2))
     async with _opened({"a": settings, "b": settings, "c": settings}) as servers:
         memory = _memory()
         ticks = asyncio.create_task(_longest_work())
@@ -364,8 +364,8 @@ async def test_a_server_that_hangs_or_floods_is_started_again() -> None:
         await _until_back(servers, "c_nan")
         ticks.cancel()
 
-    assert flood.text.startswith("a_flood did not answer within 0.3 s")
-    assert freeze.text.startswith("b_freeze did not answer within 0.3 s")
+    assert flood.text.startswith("a_flood did not answer within 2 s")
+    assert freeze.text.startswith("b_freeze did not answer within 2 s")
     assert line.text.startswith("c_long_line broke off (the server sent more than 4194304 bytes")
     assert await ticks < 1.0
     assert _memory() - memory < 80_000_000
@@ -382,7 +382,7 @@ async def test_a_server_that_appears_later_is_found(tmp_path: Path) -> None:
         await _until(lambda: bool(servers.tools("late")))
         result = await _call(servers, "late_nan")
 
-    assert opening < 2.0
+    assert opening < 30
     assert absent == ()
     assert not result.failed
 
@@ -405,7 +405,7 @@ async def test_only_the_tools_that_are_asked_for_are_offered() -> None:
 
 async def test_closing_leaves_no_process_and_no_call() -> None:
     """Not a server that ignores that it should end, none that it started; a call just fails."""
-    settings = Mcp(command=(*_CHILD, "raw"), timeout=timedelta(seconds=5))
+    settings = Mcp(command=(*_CHILD, "raw"), timeout=timedelta(seconds=60))
     async with _opened({"s": settings}) as servers:
         pids = (await _call(servers, "s_processes")).data["pids"]
         running = [_is_alive(pid) for pid in pids]
@@ -416,7 +416,7 @@ async def test_closing_leaves_no_process_and_no_call() -> None:
     result = await call
 
     assert running == [True, True]
-    assert closing < 2.0
+    assert closing < 30
     await _until(lambda: not any(_is_alive(pid) for pid in pids))
     assert result.failed
     assert "whether it took effect is unknown" in result.text
@@ -465,13 +465,13 @@ async def test_a_call_over_http_that_hangs_ends() -> None:
     """And is taken back at the server."""
     async with (
         _uvicorn(mcp_server.server().streamable_http_app()) as port,
-        _opened({"web": _web(port, timedelta(seconds=0.5))}) as servers,
+        _opened({"web": _web(port, timedelta(seconds=2))}) as servers,
     ):
         result = await _call(servers, "web_hang")
         await _until_said(servers, "web_cancelled", "1")
 
     assert result.failed
-    assert result.text.startswith("web_hang did not answer within 0.5 s")
+    assert result.text.startswith("web_hang did not answer within 2 s")
 
 
 async def test_answers_over_http_are_bounded() -> None:
@@ -479,7 +479,7 @@ async def test_answers_over_http_are_bounded() -> None:
     memory = _memory()
     async with (
         _rough() as port,
-        _opened({"web": _web(port), "hasty": _web(port, timedelta(seconds=0.5))}) as servers,
+        _opened({"web": _web(port), "hasty": _web(port, timedelta(seconds=2))}) as servers,
     ):
         ticks = asyncio.create_task(_longest_work())
         flood = await _call(servers, "hasty_flood")
@@ -491,7 +491,7 @@ async def test_answers_over_http_are_bounded() -> None:
 
     assert [one.failed for one in (flood, endless, packed, status)] == [True] * 4
     assert [one.failed for one in fine] == [False, False]
-    assert flood.text.startswith("hasty_flood did not answer within 0.5 s")
+    assert flood.text.startswith("hasty_flood did not answer within 2 s")
     assert "Failed to parse JSON response: it is longer than 4194304 bytes" in endless.text
     assert "the server sends compressed answers" in packed.text
     assert "web_status broke off (HTTP 500)" in status.text
@@ -607,7 +607,7 @@ def _install(command: Path) -> None:
     draft.rename(command)
 
 
-def _web(port: int, timeout: timedelta = timedelta(seconds=5)) -> Mcp:
+def _web(port: int, timeout: timedelta = timedelta(seconds=60)) -> Mcp:
     return Mcp(
         url=f"http://127.0.0.1:{port}/mcp", headers={"x-token": Secret(_SECRET)}, timeout=timeout
     )

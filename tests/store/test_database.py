@@ -167,6 +167,28 @@ async def test_trying_again_has_an_end(server: Database, code: str, tries_made: 
     assert len(tries) == tries_made
 
 
+async def test_a_connection_that_the_server_closed_is_noticed_by_nobody(
+    server: Database, postgresql_url: str
+) -> None:
+    """Neither by who reads nor by who writes: it is done once more on another one."""
+    other = Database(postgresql_url)
+    await other.open()
+
+    await other.write(_hang_up_on_others)
+    await server.write(_set, "key", 1)
+    await other.write(_hang_up_on_others)
+    found = await server.read(_get, "key")
+    await other.close()
+
+    assert found == 1
+
+
+def _hang_up_on_others(conn: sa.Connection) -> None:
+    mine = "datname = current_database() AND pid <> pg_backend_pid()"
+    query = f"SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE {mine}"
+    assert conn.scalar(sa.text(query)), "nobody was connected"
+
+
 def _set(conn: sa.Connection, key: str, value: int) -> None:
     conn.execute(settings.insert().values(key=key, value=value))
 

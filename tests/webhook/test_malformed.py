@@ -447,7 +447,7 @@ async def test_a_body_that_breaks_off_starts_no_turn(target: Site) -> None:
     sent = request("POST", "/hooks/fixed", TEXT, "Content-Length: 100", body=b"half")
 
     answer = await _hung_up(target, sent)
-    whole = await target.post("fixed", "whole", {"Prefer": "wait=20"})
+    whole = await target.post("fixed", "whole", {"Prefer": "wait=60"})
 
     assert answer in (b"", b"HTTP/1.1 400")
     assert await _texts(target, whole.json["session"]) == ["whole", "Hello."]

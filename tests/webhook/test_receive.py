@@ -145,7 +145,7 @@ async def test_a_receipt_leads_to_the_result(site: Site) -> None:
     }
     assert receipt.headers["Location"] == receipt.json["status_url"]
     assert receipt.json["events_url"] == receipt.json["status_url"] + "/events"
-    result = await site.get(receipt.json["status_url"] + "?wait=20", receipt.json["token"])
+    result = await site.get(receipt.json["status_url"] + "?wait=60", receipt.json["token"])
     assert (result.json["state"], result.json["text"]) == ("succeeded", "Hello.")
 
 
@@ -168,7 +168,7 @@ async def test_a_wait_that_runs_out_ends_in_a_receipt(local_database: Database) 
     async with serving(local_database, agents) as site:
         answer = await site.post("hasty")
         gate.set()
-        result = await site.get(answer.json["status_url"] + "?wait=20", answer.json["token"])
+        result = await site.get(answer.json["status_url"] + "?wait=60", answer.json["token"])
 
     assert answer.status == 202
     assert result.json["text"] == "Late."
@@ -176,10 +176,10 @@ async def test_a_wait_that_runs_out_ends_in_a_receipt(local_database: Database) 
 
 async def test_a_poster_can_ask_for_the_result(site: Site) -> None:
     """`Prefer: wait=N` waits at any webhook, and the answer says that it was honoured."""
-    answer = await site.post("open", headers={"Prefer": "respond-async, wait=20"})
+    answer = await site.post("open", headers={"Prefer": "respond-async, wait=60"})
 
     assert (answer.status, answer.json["text"]) == (200, "Hello.")
-    assert answer.headers["Preference-Applied"] == "wait=20"
+    assert answer.headers["Preference-Applied"] == "wait=60"
 
 
 async def test_a_poster_can_ask_not_to_wait(local_database: Database) -> None:
@@ -278,7 +278,7 @@ async def test_posts_without_a_key_are_never_the_same(site: Site) -> None:
 
 async def test_a_duplicate_that_waits_gets_the_result_of_the_first(site: Site) -> None:
     """Whoever repeats a post after a broken connection gets what the first one was owed."""
-    headers = {"Idempotency-Key": "order-7", "Prefer": "wait=20"}
+    headers = {"Idempotency-Key": "order-7", "Prefer": "wait=60"}
 
     first, second = [await site.post("open", "hi", headers) for _ in range(2)]
 
@@ -349,7 +349,7 @@ async def test_every_post_has_a_session_of_its_own_by_default(site: Site) -> Non
 
 async def test_a_fixed_session_takes_every_post(site: Site) -> None:
     """All posts of the webhook continue one conversation."""
-    answers = [await site.post("fixed", headers={"Prefer": "wait=20"}) for _ in range(2)]
+    answers = [await site.post("fixed", headers={"Prefer": "wait=60"}) for _ in range(2)]
 
     assert len({answer.json["session"] for answer in answers}) == 1
 
@@ -422,7 +422,7 @@ async def test_a_refused_post_may_come_back_with_its_key(database: Database) -> 
     """A refusal for lack of room does not use the key up."""
     gate = asyncio.Event()
     agents = ScriptedAgents([[gate, TextDelta("Now."), Finished()]])
-    headers = {"Idempotency-Key": "patient", "Prefer": "wait=20"}
+    headers = {"Idempotency-Key": "patient", "Prefer": "wait=60"}
 
     async with serving(database, agents) as site:
         for n in range(8):
@@ -509,7 +509,7 @@ async def test_a_turn_can_be_read_while_it_runs(local_database: Database) -> Non
         receipt = (await site.post("open")).json
         early = await site.get(receipt["status_url"], receipt["token"])
         gate.set()
-        late = await site.get(receipt["status_url"] + "?wait=20", receipt["token"])
+        late = await site.get(receipt["status_url"] + "?wait=60", receipt["token"])
 
     assert TurnState(early.json["state"]) in (TurnState.QUEUED, TurnState.RUNNING)
     assert early.json["finished_at"] is None

@@ -26,7 +26,7 @@ async def result(site: Site, answer: Answer) -> Any:
     """What came of a ring, once it is over."""
     assert answer.status == 202, answer.body
     rung = answer.json
-    return (await site.get(f"{rung['status_url']}?wait=20", rung["token"])).json
+    return (await site.get(f"{rung['status_url']}?wait=60", rung["token"])).json
 
 
 def told(found: Any) -> list[tuple[str, int, str, str, str | None]]:
@@ -118,7 +118,7 @@ async def test_an_operator_directs_a_trial_in_the_same_way(local_database: Datab
         by_hand = ByHand(compiled_hooks(), site.engine.intake, LIMITS, site.engine.controls)
         rung = await by_hand.ring("panel", json.dumps({"target": "Bob"}), is_json=True)
         assert isinstance(rung, Accepted)
-        found = await site.engine.results.wait(rung.turn, timeout=timedelta(seconds=20))
+        found = await site.engine.results.wait(rung.turn, timeout=timedelta(seconds=60))
         with pytest.raises(BadInput, match="there are: Ada, Bob"):
             await by_hand.ring("panel", json.dumps({"target": "Eve"}), is_json=True)
         with pytest.raises(BadInput, match="there are: Ada, Bob"):
