@@ -45,6 +45,7 @@ from service.core.model import (
     Ended,
     Event,
     Json,
+    Line,
     Message,
     NewAttachment,
     Question,
@@ -52,6 +53,7 @@ from service.core.model import (
     QuestionKind,
     Refusal,
     RefusalReason,
+    Role,
     SessionId,
     TurnId,
     TurnKind,
@@ -69,12 +71,14 @@ __all__ = [
     "File",
     "Finished",
     "Handle",
+    "Line",
     "QuestionAnswered",
     "QuestionAsked",
     "Refused",
     "Reset",
     "Result",
     "Ringback",
+    "Role",
     "Session",
     "State",
     "Text",
@@ -290,13 +294,16 @@ class Session:
         busy: Busy | str | None = None,
         attachments: Sequence[File] = (),
         knobs: Json | None = None,
+        before: Sequence[Line] = (),
         key: str | None = None,
     ) -> Handle:
         """Say something as the operator; returns once it is stored.
 
         `busy` says what becomes of it while a turn runs: "queue", "steer" or "interrupt"; None
-        leaves it to the agent. While the session has an open question, the text answers it. The
-        same `key` makes the same turn, however often it is sent. Raises BadInput and Refused.
+        leaves it to the agent. While the session has an open question, the text answers it. What
+        was said elsewhere `before` is put into the conversation first; such a message waits for a
+        turn of its own. The same `key` makes the same turn, however often it is sent. Raises
+        BadInput and Refused.
         """
         if not text.strip() and not attachments:
             raise BadInput("text: say something, or attach a file")
@@ -307,6 +314,7 @@ class Session:
             busy=_busy(busy),
             attachments=tuple(files),
             knobs=self._check_knobs(knobs),
+            before=_before(before),
         )
         return await self._ring(wish, key)
 
@@ -414,6 +422,17 @@ async def _file(given: File) -> NewAttachment:
     except OSError as error:
         raise BadInput(f"attachments: {given.name} cannot be read: {error.strerror}") from error
     return new_file(given.name, "", data)
+
+
+def _before(given: Sequence[Line]) -> tuple[Line, ...]:
+    if len(given) > _MOST_MESSAGES:
+        raise BadInput(f"before: at most {_MOST_MESSAGES} lines are taken at once")
+    for place, line in enumerate(given):
+        if line.role is Role.SYSTEM:
+            raise BadInput(f"before[{place}].role: user, event or voice is needed")
+        if not line.text.strip():
+            raise BadInput(f"before[{place}].text: some words are needed")
+    return tuple(given)
 
 
 def _busy(given: Busy | str | None) -> Busy | None:

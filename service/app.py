@@ -220,6 +220,7 @@ class App:
         await self._listen(port, tokens)
         if self.telegram is not None:
             await self.telegram.start()
+        self._tell_what_is_open()
         control.announce(self.database.lock_path, url=self.url, token=self.token)
         log.info("service.ready", url=self.url, database=self.database.url.get_backend_name())
 
@@ -311,6 +312,11 @@ class App:
         bound = self._runner.addresses[0][1]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - only compared
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
+
+    def _tell_what_is_open(self) -> None:
+        for hook in self._hooks.values():
+            if hook.scheme == "none":
+                log.warning("webhook.open", webhook=hook.name, reason='auth = "none"')
 
     def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
         self._background.append(asyncio.create_task(work, name=name))

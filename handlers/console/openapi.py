@@ -353,6 +353,12 @@ CALLS: Sequence[Call] = (
     ),
     # -- turns, agents, files
     Call("GET", "/api/turns/{turn}", "One turn's result.", the("Turn"), query=_WAIT),
+    Call(
+        "POST",
+        "/api/turns/{turn}/stop",
+        "Stop one turn, also one that waits in line; 0 when it was over.",
+        told(stopped=COUNT),
+    ),
     Call("GET", "/api/agents", "The agents.", told(agents=many(the("Agent")))),
     Call(
         "GET",

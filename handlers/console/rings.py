@@ -21,6 +21,7 @@ from service.core.model import (
     Cast,
     Channel,
     Json,
+    Line,
     NewAttachment,
     Origin,
     Ring,
@@ -72,6 +73,8 @@ class Wish:
     knobs: Json = field(default_factory=dict)
     target: VoiceId | None = None
     """The voice that is to answer alone."""
+    before: tuple[Line, ...] = ()
+    """What was said elsewhere before."""
 
     def ring(
         self,
@@ -100,6 +103,7 @@ class Wish:
             attachments=self.attachments,
             knobs=self.knobs,
             target=self.target,
+            before=self.before,
             operator=True,
             admin=admin,
         )
@@ -112,6 +116,7 @@ class Wish:
             "knobs": dict(self.knobs),
             "target": self.target,
             "attachments": [described(one) for one in self.attachments],
+            "before": [[one.role.value, one.text] for one in self.before],
         }
         said = {name: value for name, value in others.items() if value}
         if not said:

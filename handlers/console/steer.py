@@ -49,7 +49,7 @@ from service.engine.intake import Intake
 from service.engine.questions import views
 from service.engine.steering import Answering, Interrupting
 from service.errors import BadInput
-from service.store import sessions
+from service.store import sessions, turns
 from service.store.sessions import Session
 
 # All files of one message together may be as large as this many largest ones.
@@ -77,6 +77,7 @@ class Steering:
             ("POST", "/api/sessions/{session}/render", self.render),
             ("POST", "/api/sessions/{session}/compact", self.compact),
             ("POST", "/api/sessions/{session}/stop", self.stop),
+            ("POST", "/api/turns/{turn}/stop", self.stop_turn),
             ("POST", "/api/sessions/{session}/interrupt", self.interrupt),
             ("POST", "/api/sessions/{session}/answer", self.answer),
             ("GET", "/api/sessions/{session}/questions", self.questions),
@@ -193,6 +194,16 @@ class Steering:
             return int(await self.stop_voice(session, body["voice"], by=by))
         async with self.controls.steps() as command:
             return await command.stop_session(session, by=by)
+
+    async def stop_turn(self, request: web.Request) -> web.Response:
+        """Stop one turn, which runs or waits in line; the others of its session go on."""
+        given = request.match_info["turn"]
+        found = await self.context.database.read(turns.get, TurnId(given)) if is_id(given) else None
+        if found is None:
+            raise missing("turn")
+        async with self.controls.steps() as command:
+            stopped = await command.stop_turn(found.id, by=request[VISITOR].name)
+        return web.json_response({"stopped": int(stopped)})
 
     async def stop_voice(self, session: SessionId, given: Any, *, by: str) -> bool:
         """Stop one voice of what runs; False when it does not speak. Raises HttpProblem."""

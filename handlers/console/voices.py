@@ -35,6 +35,7 @@ from service.store import replies, sessions
 _LONGEST_KEY = 255
 _LONGEST_TITLE = 200
 _LONGEST_MODEL = 200
+_OF_AGENT = ("provider", "prompt", "tools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,9 @@ class Voicing:
     async def begin(self, request: web.Request) -> web.Response:
         """Begin a session: 201; with a `key` that one has already, that one: 200."""
         body = await self.context.object(request)
+        if given := [name for name in _OF_AGENT if name in body]:
+            # Left out in silence, the session would be bound for life to what nobody asked for.
+            raise unfit(f"{given[0]}: comes with the agent; or put a voice together in voices")
         key = text_of(body, "key", most=_LONGEST_KEY) if "key" in body else None
         if key is not None and key != clean(key):
             # Replaced, two keys could become one and share a session.

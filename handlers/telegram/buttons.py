@@ -25,8 +25,10 @@ QUESTION_PREFIX = "q:"
 PICK_PREFIX = "to:"
 PROJECT_PREFIX = "project:"
 ARCHIVE_PREFIX = "archive:"
+SWITCH_PREFIX = "switch:"
 YES, NO = "yes", "no"
 _EVERYBODY = "all"
+_LONGEST_LABEL = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,18 @@ def archive_button(session: SessionId) -> Button:
 def archived_session(data: str) -> SessionId | None:
     """The session that is to be put away; None when it is another button."""
     session = data.removeprefix(ARCHIVE_PREFIX)
+    return SessionId(session) if session and session != data else None
+
+
+def switch_button(session: SessionId, title: str) -> Button:
+    """The button that lets the chat go on in another one of its sessions."""
+    label = title if len(title) <= _LONGEST_LABEL else f"{title[: _LONGEST_LABEL - 1].rstrip()}…"
+    return Button(label, f"{SWITCH_PREFIX}{session}")
+
+
+def switched_session(data: str) -> SessionId | None:
+    """The session that the chat is to go on in; None when it is another button."""
+    session = data.removeprefix(SWITCH_PREFIX)
     return SessionId(session) if session and session != data else None
 
 

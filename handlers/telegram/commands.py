@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 
 from handlers.telegram import findings, keeping, voices
+from handlers.telegram.buttons import switch_button
 from handlers.telegram.keeping import NONE_ARCHIVED, UNTITLED, kept
 from handlers.telegram.literal import code, lasting, plain
 from handlers.telegram.translate import Called
@@ -200,7 +201,7 @@ async def _stop(called: Called, command: Command) -> str:
     return "Stopped." if await command.stop(key=key, by=by) else "Nothing is running."
 
 
-async def _sessions(called: Called, command: Command) -> str:
+async def _sessions(called: Called, command: Command) -> str | Told:
     try:
         view = View(called.argument.strip().lower() or View.ACTIVE)
     except ValueError:
@@ -208,7 +209,9 @@ async def _sessions(called: Called, command: Command) -> str:
     found = await command.sessions(home=called.spot.address, view=view)
     if not found:
         return _NONE_LISTED[view]
-    return _list(found, datetime.now(UTC), numbered=view is View.ARCHIVED)
+    words = _list(found, datetime.now(UTC), numbered=view is View.ARCHIVED)
+    others = [one for one in found if not one.current] if view is View.ACTIVE else []
+    return Told(words, [[switch_button(one.session, one.title or UNTITLED)] for one in others])
 
 
 async def _in_session(called: Called, command: Command, session: SessionId | None) -> str | Told:

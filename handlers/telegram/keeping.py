@@ -8,17 +8,20 @@ from handlers.telegram.buttons import archive_button
 from handlers.telegram.literal import plain
 from handlers.telegram.translate import Called
 from handlers.telegram.voices import Told
-from service.core.model import SessionId
+from service.core.access import may_archive
+from service.core.model import Address, SessionId
 from service.engine.controls import Command
 from service.engine.keeping import NotKept
 from service.store.lists import View
 
 UNTITLED = "Untitled session"
 NONE_ARCHIVED = "Nothing is archived."
+NOT_OWNER = "Only the owner of this session may archive it. /new begins another one."
 ARCHIVED = "Archived. What you write next begins a new session."
 
 _NOT_KEPT: Mapping[NotKept, str] = {
     NotKept.PINNED: "The session is pinned. /unpin it first.",
+    NotKept.NOT_OWNER: NOT_OWNER,
     NotKept.BUSY: "The session has something to do. /stop it first, or wait until it is done.",
 }
 
@@ -30,7 +33,7 @@ def kept(refused: NotKept | None, done: str) -> str:
 
 async def archive(command: Command, session: SessionId, by: str) -> str | Told:
     """Put a session away; one that is pinned comes with a button for both."""
-    refused = await command.archive(session, by=by)
+    refused = await command.archive(session, by=by, owner_only=True)
     words = kept(refused, ARCHIVED)
     return Told(words, [[archive_button(session)]]) if refused is NotKept.PINNED else words
 
@@ -40,13 +43,24 @@ async def unpin_and_archive(command: Command, session: SessionId, key: str, by: 
     status = await command.status(key=key)
     if status is None or status.session != session:
         return None
+    if not may_archive(by, owner=status.owner):
+        # The attempt is written down.
+        return kept(await command.archive(session, by=by, owner_only=True), "")
     if status.state is not None:
         # It stays pinned, too.
         return kept(NotKept.BUSY, "")
     refused = await command.pin(session, sticky=False, by=by)
     if refused is None:
-        refused = await command.archive(session, by=by)
+        refused = await command.archive(session, by=by, owner_only=True)
     return kept(refused, ARCHIVED)
+
+
+async def switch(command: Command, session: SessionId, *, key: str, home: Address) -> str | None:
+    """Let a chat go on in one of its sessions; None when it is none of them, or has a key."""
+    taken = await command.switch(session, key=key, home=home)
+    if taken is None:
+        return None
+    return f"**{plain(taken.title or UNTITLED)}** is this chat's session. Write on."
 
 
 async def restore(called: Called, command: Command) -> str:

@@ -13,6 +13,7 @@ from handlers.telegram.buttons import (
     picked,
     shown_project,
     stopped_turn,
+    switched_session,
     words_of,
 )
 from handlers.telegram.markup import Rich, render
@@ -40,7 +41,7 @@ class Reaction:
 
 def is_ours(data: str) -> bool:
     """Whether a button still means something."""
-    readers = (stopped_turn, chosen, picked, shown_project, archived_session)
+    readers = (stopped_turn, chosen, picked, shown_project, archived_session, switched_session)
     return any(one(data) is not None for one in readers)
 
 
@@ -58,6 +59,9 @@ async def react(pressed: Pressed, command: Command | None) -> Reaction:
     session = archived_session(pressed.data)
     if session is not None:
         return Reaction(NOTHING) if command is None else await _archive(session, pressed, command)
+    other = switched_session(pressed.data)
+    if other is not None:
+        return Reaction(NOTHING) if command is None else await _switch(other, pressed, command)
     button = chosen(pressed.data)
     if button is None:
         return Reaction(NOTHING)
@@ -86,6 +90,15 @@ async def _pick(pick: Picked, pressed: Pressed, command: Command) -> Reaction:
 async def _archive(session: SessionId, pressed: Pressed, command: Command) -> Reaction:
     key, by = pressed.spot.session_key, pressed.person.name
     words = await keeping.unpin_and_archive(command, session, key, by)
+    if words == keeping.NOT_OWNER:
+        # The button stays for whom it is.
+        return Reaction(words)
+    return Reaction(NOTHING) if words is None else Reaction("Got it.", render(words))
+
+
+async def _switch(session: SessionId, pressed: Pressed, command: Command) -> Reaction:
+    key, home = pressed.spot.session_key, pressed.spot.address
+    words = await keeping.switch(command, session, key=key, home=home)
     return Reaction(NOTHING) if words is None else Reaction("Got it.", render(words))
 
 

@@ -22,6 +22,8 @@ _SETTINGS = ModelSettings(max_tokens=8192)
 class MessagesProvider(DirectProvider):
     """Anthropic, or a server that speaks as it does."""
 
+    insists_on_tools = True
+
     def __init__(self, name: str, settings: Provider, *, timeout: httpx2.Timeout = TIMEOUT) -> None:
         self._client = anthropic.AsyncAnthropic(
             base_url=settings.base_url or _BASE_URL,

@@ -43,6 +43,10 @@ class CompatibleProvider(DirectProvider):
 
     def __init__(self, name: str, settings: Provider, *, timeout: httpx2.Timeout = TIMEOUT) -> None:
         self._settings = settings
+        # Whoever stands between may pass it on to one of Anthropic's models.
+        self.insists_on_tools = settings.kind == "openrouter" or (
+            settings.kind == "openai" and settings.base_url is not None
+        )
         self._client = openai.AsyncOpenAI(
             base_url=settings.base_url or _BASE_URLS[settings.kind],
             api_key=settings.api_key.reveal() if settings.api_key else NO_KEY,

@@ -40,6 +40,9 @@ NO_KEY = "none"
 class DirectProvider(ABC):
     """One configured provider: one HTTP client for all its models."""
 
+    insists_on_tools = False
+    """Whether its API refuses what holds calls from before and defines no tools."""
+
     def __init__(self, name: str, settings: Provider) -> None:
         self.name = name
         key = settings.api_key.reveal() if settings.api_key else None
@@ -55,7 +58,9 @@ class DirectProvider(ABC):
                 opened = self._open(name)
             except UserError as error:
                 raise self._failures.translate(error, model=name) from None
-            self._models[name] = DirectModel(opened, self._failures)
+            self._models[name] = DirectModel(
+                opened, self._failures, insists_on_tools=self.insists_on_tools
+            )
         return self._models[name]
 
     @abstractmethod
@@ -70,18 +75,25 @@ class DirectProvider(ABC):
 class DirectModel:
     """A model behind any API that pydantic-ai speaks."""
 
-    def __init__(self, model: models.Model[Any], failures: Failures) -> None:
+    def __init__(
+        self, model: models.Model[Any], failures: Failures, *, insists_on_tools: bool = False
+    ) -> None:
         self._model = model
         self._failures = failures
+        self._insists_on_tools = insists_on_tools
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         """Yield one response; every failure of the provider is a ProviderError."""
+        called = any(step.calls for step in prompt.steps)
+        # There have to be tools in the request, and none of them may be called.
+        barred = self._insists_on_tools and called and not prompt.tools
+        tools = transcript.parameters_of_calls if barred else transcript.parameters
         try:
             async with model_request_stream(
                 self._model,
                 transcript.messages(prompt),
-                model_settings=_settings(prompt),
-                model_request_parameters=transcript.parameters(prompt),
+                model_settings=_settings(prompt, barred=barred),
+                model_request_parameters=tools(prompt),
                 instrument=False,
             ) as stream:
                 async for event in stream:
@@ -137,10 +149,13 @@ class _Deadlines:
         request.extensions = {**request.extensions, "timeout": self._timeout}
 
 
-def _settings(prompt: Prompt) -> ModelSettings | None:
-    if prompt.output_tokens is None:
-        return None
-    return ModelSettings(max_tokens=prompt.output_tokens)
+def _settings(prompt: Prompt, *, barred: bool) -> ModelSettings | None:
+    settings = ModelSettings()
+    if prompt.output_tokens is not None:
+        settings["max_tokens"] = prompt.output_tokens
+    if barred:
+        settings["tool_choice"] = "none"
+    return settings or None
 
 
 def _delta(event: ModelResponseStreamEvent) -> TextDelta | ThinkingDelta | None:

@@ -53,6 +53,12 @@ def parameters(prompt: Prompt) -> ModelRequestParameters:
     )
 
 
+def parameters_of_calls(prompt: Prompt) -> ModelRequestParameters:
+    """The tools the model has called so far, by their names alone."""
+    names = dict.fromkeys(call.tool for step in prompt.steps for call in step.calls)
+    return ModelRequestParameters(function_tools=[ToolDefinition(name=name) for name in names])
+
+
 def metadata(response: ModelResponse) -> Mapping[str, Any]:
     """What words and tool calls cannot carry: signatures, ids, thoughts the provider wants back.
 

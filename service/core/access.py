@@ -142,6 +142,11 @@ def may_interrupt(principal: str, *, owner: str, operator: bool = False) -> bool
     return operator or principal in (owner, OPERATOR)
 
 
+def may_archive(principal: str, *, owner: str) -> bool:
+    """Whether somebody in a chat may put its session away."""
+    return principal in (owner, OPERATOR)
+
+
 def may_answer(principal: str, *, asked_of: str, operator: bool = False) -> bool:
     """Whether somebody may answer a question."""
     return operator or principal in (asked_of, OPERATOR)

@@ -110,7 +110,7 @@ class Number(Knob):
         if self.step is None:
             return True
         steps = (number - (self.minimum or 0)) / self.step
-        return math.isclose(steps, round(steps), abs_tol=1e-9)
+        return math.isclose(steps, round(steps), rel_tol=1e-12, abs_tol=1e-9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,15 @@ class NewAttachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """Something that was said elsewhere before, and is brought along with a message."""
+
+    role: Role
+    """A person, a program, or the agent; what the system says no model is told."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ring:
     """Something from outside that wants an answer, already authorised and translated."""
 
@@ -193,6 +202,8 @@ class Ring:
     """The voices of a new session; without them it has one, bound by `binding`."""
     target: VoiceId | None = None
     """The voice that is to answer alone."""
+    before: tuple[Line, ...] = ()
+    """What is put into the conversation first; only where the session is named, by id or key."""
     schema: Json | None = None
     """What a new session is to come to, as {field: type}; read by `core.disposition`."""
     scan: str | None = None
@@ -409,6 +420,8 @@ class Reply:
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
     """What it took; known when it is over."""
+    stopped: bool = False
+    """Whether somebody stopped this voice alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from service.core.model import (
     Busy,
     Channel,
     Event,
+    Message,
     NewEvent,
     ProjectId,
     Question,
@@ -38,6 +39,7 @@ from service.core.states import OccurrenceState, QuestionState, TurnState
 from service.core.text import clean, numbered, title_of
 from service.engine import mirror
 from service.engine import questions as asking
+from service.engine.endings import message_added
 from service.engine.investigations import unready
 from service.engine.steering import interrupted
 from service.store import (
@@ -315,7 +317,10 @@ class _Group:
         assert turn is not None
         place.fresh = False
         busy, before = self._busy(ring, place)
+        before += self._end_rounds(ring, place)
         mine = self._number(place, before) if before else []
+        if ring.before:
+            mine += self._bring(ring, place)
         first = place.newest + 1
         text = clean(ring.text)
         new = []
@@ -344,6 +349,26 @@ class _Group:
             )
         return Stored(Accepted(turn, place.session, first), mine)
 
+    def _bring(self, ring: Ring, place: _Place) -> list[Event]:
+        """Put what was said before the message into the conversation, with events about it."""
+        voice = sessions.voices_of(self.conn, place.session)[0]
+        lines = [
+            Message(
+                number=number,
+                role=line.role,
+                author=voice.name if line.role is Role.VOICE else ring.author,
+                text=clean(line.text),
+                status="complete",
+                at=self.at,
+                voice=voice.id if line.role is Role.VOICE else None,
+            )
+            for number, line in enumerate(ring.before, place.newest + 1)
+        ]
+        for one in lines:
+            # Of no turn: nobody is to answer it, and it is nobody's answer.
+            sessions.add_message(self.conn, place.session, one, turn_number=one.number)
+        return self._number(place, [message_added(one) for one in lines])
+
     def _untaken(self, title: str, place: _Place) -> str:
         """A title that no other session of the project has."""
         if place.project is None or place.session in self.titles:
@@ -360,6 +385,9 @@ class _Group:
     def _busy(self, ring: Ring, place: _Place) -> tuple[Busy, list[NewEvent]]:
         """What the message does to a turn that runs already, and the events of that."""
         busy = ring.busy or place.busy
+        if ring.before and busy is Busy.STEER:
+            # A turn that runs has its conversation; more of it would come too late.
+            return Busy.QUEUE, []
         if busy is not Busy.INTERRUPT or ring.kind is not TurnKind.MESSAGE:
             return busy, []
         turn = self.begun.get(place.session)
@@ -378,7 +406,22 @@ class _Group:
         )
         if not allowed:
             return Busy.QUEUE, []
+        place.question = None
         return busy, interrupted(self.conn, turn, by=ring.author, at=self.at)
+
+    def _end_rounds(self, ring: Ring, place: _Place) -> list[NewEvent]:
+        """Withdraw the question for another round: voices do not go on over a new message."""
+        spoken = ring.role is Role.USER and ring.kind is TurnKind.MESSAGE
+        if place.question is None or place.session not in self.begun or not spoken:
+            return []
+        question = questions.get(self.conn, place.question)
+        if question is None or not asking.is_about_rounds(question):
+            return []
+        place.question = None
+        closed = asking.close(
+            self.conn, question, state=QuestionState.CANCELLED, by=ring.author, at=self.at
+        )
+        return [] if closed is None else [closed]
 
     def _attach(self, ring: Ring, place: _Place, number: int) -> list[Attachment]:
         if not ring.attachments:
@@ -392,7 +435,7 @@ class _Group:
         said = ring.role is Role.USER and ring.kind is TurnKind.MESSAGE and ring.text.strip()
         if place.question is None or place.session not in self.begun or not said:
             return None
-        if ring.busy is Busy.INTERRUPT or ring.starts:
+        if ring.busy is Busy.INTERRUPT or ring.starts or ring.before:
             return None
         question = questions.get(self.conn, place.question)
         if question is None or not may_answer(
@@ -401,7 +444,8 @@ class _Group:
             return None
         # What was too long to be shown in the chat cannot be agreed to there.
         in_chat = ring.channel is Channel.TELEGRAM and question.kind is QuestionKind.APPROVAL
-        return None if in_chat and not asking.fits(question) else question
+        unseen = in_chat and not asking.fits(question)
+        return question if not unseen and asking.is_answer(question, ring.text) else None
 
     def _answer(self, ring: Ring, received: Received, place: _Place, question: Question) -> Stored:
         """Let a message answer a question: it is said, and the turn that asked goes on."""

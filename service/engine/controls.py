@@ -47,7 +47,7 @@ from service.store.deliveries import NewDelivery
 from service.store.ids import new_id
 from service.store.inbox import Received
 from service.store.lists import View
-from service.store.sessions import NewSession
+from service.store.sessions import NewSession, Session
 
 _DELETED_AT_ONCE = 500
 
@@ -269,9 +269,12 @@ class Command:
         kept = await self._transaction.run(keeping.pin, session, by, sticky=sticky)
         return self._kept(session, kept)
 
-    async def archive(self, session: SessionId, *, by: str) -> NotKept | None:
+    async def archive(
+        self, session: SessionId, *, by: str, owner_only: bool = False
+    ) -> NotKept | None:
         """Put a session away: it can be read, and nothing else."""
-        return self._kept(session, await self._transaction.run(keeping.archive, session, by))
+        kept = await self._transaction.run(keeping.archive, session, by, owner_only=owner_only)
+        return self._kept(session, kept)
 
     async def restore(self, session: SessionId, *, by: str) -> NotKept | None:
         """Bring a session back from the archive."""
@@ -286,6 +289,19 @@ class Command:
         if refused is None:
             await self._transaction.run(_give_key, session, key)
         return refused
+
+    async def switch(self, session: SessionId, *, key: str, home: Address) -> Session | None:
+        """Let one of the sessions of an address have `key` from now on; None when it may not.
+
+        The one that had it keeps its history. A session that is archived, or has a key, may not.
+        """
+        found = await self._transaction.run(sessions.get, session)
+        if found is None or found.home != home or found.archived or found.key is not None:
+            return None
+        await self._transaction.run(_give_key, session, key)
+        # No event tells of it, but lists.
+        self._after.events.setdefault(session, [])
+        return found
 
     async def read(self, session: SessionId) -> NotKept | None:
         """Note that somebody has looked at everything there is in a session."""

@@ -19,6 +19,7 @@ from service.core.model import (
     Role,
     Turn,
     TurnId,
+    TurnKind,
     Usage,
     Voice,
     VoiceId,
@@ -190,7 +191,8 @@ def speak(
 ) -> list[NewEvent]:
     """Close a reply and keep its words as a message; its events, to come after `newest`.
 
-    With `summing` they sum the conversation up, and are not part of it.
+    With `summing` they sum the conversation up, and are not part of it. Those of a summary that
+    came to nothing are not kept.
     """
     new = [
         NewEvent(
@@ -219,7 +221,7 @@ def speak(
     if one.error:
         data["error"] = one.error
     new.append(NewEvent("reply.finished", data, turn.id))
-    if one.text:
+    if one.text and (summing or turn.kind is not TurnKind.COMPACT):
         message = Message(
             number=newest + len(new) + 1,
             role=Role.SYSTEM if summing else Role.VOICE,

@@ -9,10 +9,12 @@ from enum import StrEnum, auto
 
 import sqlalchemy as sa
 
+from service.core.access import may_archive
 from service.core.dependency import UNTITLED
 from service.core.model import Event, NewEvent, ProjectId, SessionId, TurnId
 from service.core.states import TurnState
 from service.engine import scans
+from service.errors import BadInput
 from service.store import audit, investigations, lists, projects, sessions, tasks, turns
 from service.store import feed as events
 from service.store.sessions import Session
@@ -30,6 +32,7 @@ class NotKept(StrEnum):
     BUSY = auto()
     TITLED = auto()
     NEEDED = auto()
+    NOT_OWNER = auto()
 
     @property
     def detail(self) -> str:
@@ -43,6 +46,7 @@ _DETAILS = {
     NotKept.PINNED: "the session is pinned; unpin it first",
     NotKept.TITLED: "title: another session of the project is called so already",
     NotKept.NEEDED: "other sessions depend on it",
+    NotKept.NOT_OWNER: "the session is somebody else's; only its owner may archive it",
     NotKept.BUSY: "the session has something to do; stop it first, or wait until it is done",
 }
 
@@ -82,10 +86,10 @@ def pin(conn: sa.Connection, session: SessionId, by: str, *, sticky: bool) -> Ke
     return _told(conn, found, what="pinned" if sticky else "unpinned", by=by)
 
 
-def archive(conn: sa.Connection, session: SessionId, by: str) -> Kept:
+def archive(conn: sa.Connection, session: SessionId, by: str, *, owner_only: bool = False) -> Kept:
     """Put a session away: it can be read, and nothing else; its key goes to the next one.
 
-    Refused attempts are written down, too.
+    `owner_only` refuses everybody but its owner. Refused attempts are written down, too.
     """
     found = _locked(conn, session)
     if found is NotKept.ARCHIVED:
@@ -95,6 +99,8 @@ def archive(conn: sa.Connection, session: SessionId, by: str) -> Kept:
     # Nothing can be queued meanwhile: that takes the lock we have.
     busy = lists.is_busy(conn, session)
     refused = NotKept.PINNED if found.sticky else NotKept.BUSY if busy else None
+    if owner_only and not may_archive(by, owner=found.owner):
+        refused = NotKept.NOT_OWNER
     at = datetime.now(UTC)
     audit.note(conn, by, "archive", session=session, allowed=refused is None, at=at)
     if refused is not None:
@@ -126,6 +132,12 @@ def read(conn: sa.Connection, session: SessionId) -> Kept:
     if found.read_to < found.last_message:
         lists.change(conn, session, read_to=found.last_message)
     return Kept()
+
+
+def refuse_archived(conn: sa.Connection, session: SessionId) -> None:
+    """Lock a session that is about to change. Raises BadInput when it is archived."""
+    if _locked(conn, session) is NotKept.ARCHIVED:
+        raise BadInput(NotKept.ARCHIVED.detail)
 
 
 def lock_project(conn: sa.Connection, session: SessionId) -> ProjectId | None:

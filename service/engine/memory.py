@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from service.core.model import Event, Message, NewEvent, Role, SessionId
 from service.core.state import State
 from service.engine.endings import message_added
+from service.engine.keeping import refuse_archived
 from service.errors import BadInput
 from service.ports import Agents
 from service.store import feed as events
@@ -42,7 +43,11 @@ class Memory:
 
 
 def clear(conn: sa.Connection, session: SessionId, by: str) -> list[Event]:
-    """Draw a line: the model is told only what comes after it. Nothing is lost."""
+    """Draw a line: the model is told only what comes after it. Nothing is lost.
+
+    Raises BadInput for an archived session.
+    """
+    refuse_archived(conn, session)
     at = datetime.now(UTC)
     last = events.lock(conn, {session: ()}).get(session)
     if last is None:
@@ -108,8 +113,9 @@ def set_state(
 def _remember(
     conn: sa.Connection, session: SessionId, kind: memory.Kind, changes: Mapping[str, Any]
 ) -> list[Event]:
-    at = datetime.now(UTC)
     # The session is locked first, as by everybody who writes to it.
+    refuse_archived(conn, session)
+    at = datetime.now(UTC)
     new = [NewEvent("session.changed", {"what": kind, "names": sorted(changes)})]
     appended = events.append(conn, {session: new}, at=at).get(session, [])
     if appended:

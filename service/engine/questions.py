@@ -29,6 +29,8 @@ _LONGEST_QUESTION = 2000
 _LONGEST_CHOICE = 200
 # More than this cannot be read in a chat before it is agreed to.
 _LONGEST_SHOWN = 3000
+CONTINUE = "Continue"
+ENOUGH = "Enough"
 _YES = frozenset({"yes", "y", "ok", "approve", "go", "go ahead", "do it"})
 
 PROMPT_USER = ToolSpec(
@@ -175,8 +177,28 @@ def note_decision(
 
 def is_yes(answer: str) -> bool:
     """Whether an answer agrees; everything that does not say so denies."""
-    words = answer.strip().lower().rstrip(".!")
+    words = _plain(answer)
     return words in _YES or words.startswith(("yes ", "yes,"))
+
+
+def wants_round(answer: str) -> bool:
+    """Whether an answer wants another round of the voices."""
+    return _plain(answer) == _plain(CONTINUE) or is_yes(answer)
+
+
+def is_about_rounds(question: Question) -> bool:
+    """Whether it asks for another round; what a model asks belongs to an iteration from 0 on."""
+    return question.iteration < 0
+
+
+def is_answer(question: Question, words: str) -> bool:
+    """Whether a message is meant as the answer.
+
+    The voices ask nothing when they could go on: what is neither a yes nor a no is for them.
+    """
+    if not is_about_rounds(question):
+        return True
+    return wants_round(words) or _plain(words) == _plain(ENOUGH) or _is_plain_no(words)
 
 
 def result_of(question: Question, call: ToolCall) -> tuple[ToolState, ToolResult] | None:
@@ -203,7 +225,11 @@ def _decided(question: Question, call: ToolCall) -> tuple[ToolState, ToolResult]
 
 
 def _is_plain_no(answer: str | None) -> bool:
-    return (answer or "").strip().lower().rstrip(".!") in ("", "no", "n", "deny", "denied")
+    return _plain(answer or "") in ("", "no", "n", "deny", "denied")
+
+
+def _plain(words: str) -> str:
+    return words.strip().lower().rstrip(".!")
 
 
 def shown(question: Question) -> str:

@@ -111,6 +111,8 @@ class Begun:
     """What an investigation adds to the prompt; None when the session is none."""
     kept: Kept | None = None
     """What the session found out before; None when it is to come to nothing."""
+    occasion: str = ""
+    """What rang, in words for the model; empty when a person wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ class ReplyInProgress:
         self._interrupted = begun.turn.interrupted_by is not None
         self.steered = any(one.added for one in begun.iterations)
         """Whether other messages joined its turn."""
-        self._stored = _Boundary(interrupted=False)
+        self._stored = _Boundary(interrupted=False, stopped=begun.reply.stopped)
         self.usage = sum((one.usage for one in begun.iterations), Usage())
 
     async def run(self) -> Outcome:
@@ -360,6 +362,7 @@ class ReplyInProgress:
             briefing=None if plain else begun.briefing,
             findings=None if plain else self._findings,
             tools={one.name: one.description for one in offered},
+            occasion=begun.occasion,
         )
         return briefing.whole(found)
 

@@ -49,8 +49,6 @@ _RETRY_SECONDS = 0.25
 BROKEN = "Something went wrong inside Ringback. The log has the details under this turn's id."
 # What a limit ended is the end of that voice's answer alone.
 _NOTHING_AFTER = frozenset({Ended.INTERRUPTED, Ended.ASKED})
-_CONTINUE = "Continue"
-_ENOUGH = "Enough"
 
 
 @dataclass(eq=False, slots=True)
@@ -322,12 +320,11 @@ class Rounds:
         by_id = {one.id: one for one in self._scene.speakers}
         ended = [one for one in self._over if one.round == number]
         mine = [_ended(_spoken(part)) for part in self._parts if part.begun.reply.round == number]
-        stopped = {part.voice.id for part in self._parts if part.stopped}
         found = {
             one.voice: Spoke(
                 by_id[one.voice],
                 one.text,
-                well=one.state is ReplyState.DONE and one.voice not in stopped,
+                well=one.state is ReplyState.DONE and not one.stopped,
             )
             for one in (*ended, *mine)
         }
@@ -344,7 +341,8 @@ class Rounds:
         iteration = -self._round
         for one in self._scene.questions:
             if one.iteration == iteration:
-                return one.state is QuestionState.ANSWERED and _goes_on(one.answer or "")
+                wanted = questions.wants_round(one.answer or "")
+                return one.state is QuestionState.ANSWERED and wanted
         names = ", ".join(one.name for one in speakers)
         part = self._parts[-1] if self._parts else None
         reply = part.begun.reply.id if part else self._over[-1].id
@@ -360,7 +358,7 @@ class Rounds:
                 ordinal=0,
                 kind=QuestionKind.QUESTION,
                 text=f"Another round with {names}?",
-                choices=(_CONTINUE, _ENOUGH),
+                choices=(questions.CONTINUE, questions.ENOUGH),
                 asked_of=turn.author,
                 state=QuestionState.OPEN,
                 expires_at=datetime.now(UTC) + limits.answer_within,
@@ -382,10 +380,6 @@ async def _whole(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-def _goes_on(answer: str) -> bool:
-    return answer.strip().lower() == _CONTINUE.lower() or questions.is_yes(answer)
-
-
 def _spoken(part: _Part) -> Spoken:
     outcome = part.outcome
     usage, text = part.reply.usage, part.reply.speech.text
@@ -398,4 +392,11 @@ def _spoken(part: _Part) -> Spoken:
 
 
 def _ended(one: Spoken) -> Reply:
-    return replace(one.reply, state=one.state, text=one.text, error=one.error, usage=one.usage)
+    return replace(
+        one.reply,
+        state=one.state,
+        text=one.text,
+        error=one.error,
+        usage=one.usage,
+        stopped=one.status == "partial",
+    )

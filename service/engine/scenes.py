@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -14,6 +15,7 @@ from service.core.briefing import Briefing, Preceding, Section, UpstreamResult
 from service.core.dependency import Dependency
 from service.core.findings import Findings, Kept
 from service.core.model import (
+    Channel,
     Message,
     NewEvent,
     Question,
@@ -38,6 +40,7 @@ from service.store import (
     investigations,
     key_results,
     memory,
+    occurrences,
     projects,
     replies,
     sessions,
@@ -80,6 +83,8 @@ class Scene:
     """How many characters of the conversation each voice may be told."""
     briefing: Briefing | None = None
     kept: Kept | None = None
+    occasion: str = ""
+    """What rang, in words for the model; empty when a person wrote."""
 
     @property
     def speakers(self) -> list[Speaker]:
@@ -236,7 +241,24 @@ def _scene(
             if investigation is not None or has_data
             else None
         ),
+        occasion=_occasion(conn, turn),
     )
+
+
+def _occasion(conn: sa.Connection, turn: Turn) -> str:
+    if turn.kind is not TurnKind.MESSAGE:
+        return ""
+    match turn.channel:
+        case Channel.WEBHOOK:
+            return briefing.posted(turn.trigger)
+        case Channel.CRON:
+            # The sessions that a scan begins have none.
+            one = None if turn.occurrence is None else occurrences.get(conn, turn.occurrence)
+            if one is None:
+                return briefing.rung(turn.trigger)
+            return briefing.rung(turn.trigger, due=one.scheduled_at, by_hand=one.manual)
+        case _:
+            return ""
 
 
 def _first(scene: Scene) -> tuple[list[Speaker], bool]:
@@ -313,6 +335,7 @@ def _begun(
         spent_today=scene.spent_today.get(voice.agent, 0),
         briefing=scene.briefing,
         kept=scene.kept,
+        occasion=scene.occasion,
     )
 
 
@@ -344,7 +367,7 @@ def _earlier(scene: Scene, over: Iterable[Reply], number: int) -> list[Message]:
             role=Role.VOICE,
             author=scene.voice(one.voice).name,
             text=one.text,
-            status="complete" if one.state is ReplyState.DONE else "error",
+            status=_status(one),
             at=scene.turn.created_at,
             turn=scene.turn.id,
             voice=one.voice,
@@ -353,6 +376,12 @@ def _earlier(scene: Scene, over: Iterable[Reply], number: int) -> list[Message]:
         for one in over
         if one.round < number and one.text
     ]
+
+
+def _status(over: Reply) -> Literal["complete", "partial", "error"]:
+    if over.state is ReplyState.ERROR:
+        return "error"
+    return "partial" if over.stopped else "complete"
 
 
 # -- investigations -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from service.core.model import (
     SessionId,
     Turn,
     TurnId,
+    TurnKind,
     VoiceId,
 )
 from service.core.states import QuestionState, TurnState
@@ -126,7 +127,7 @@ def interrupt(
     )
     if not allowed:
         return Interrupting.NOT_OWNER, []
-    if turn is None:
+    if turn is None or turn.kind is TurnKind.COMPACT:
         return Interrupting.IDLE, []
     new = interrupted(conn, turn, by=by, at=at)
     if not new:
@@ -137,8 +138,11 @@ def interrupt(
 def interrupted(conn: sa.Connection, turn: Turn, *, by: str, at: datetime) -> list[NewEvent]:
     """Note an interruption of a turn this transaction has locked; no events if it is noted.
 
-    A turn that waits goes on without its answers: nobody is going to give them.
+    A turn that waits goes on without its answers: nobody is going to give them. The summing up of
+    a conversation is let be: what it would say of the interruption would be its summary.
     """
+    if turn.kind is TurnKind.COMPACT:
+        return []
     if not turns.request_interrupt(conn, turn.id, by=by, at=at):
         return []
     new = [NewEvent("session.changed", {"what": "interrupting", "by": by}, turn.id)]

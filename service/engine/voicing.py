@@ -19,6 +19,7 @@ from service.core.model import (
 )
 from service.core.rounds import MOST_ROUNDS, Continuation, Mode
 from service.engine.endings import message_added
+from service.engine.keeping import refuse_archived
 from service.errors import BadInput
 from service.store import feed as events
 from service.store import sessions
@@ -41,6 +42,7 @@ class SetUp:
 
 def set_up(conn: sa.Connection, session: SessionId, changes: SetUp, by: str) -> list[Event]:
     """Change how a session takes messages. Raises BadInput for a voice of another session."""
+    refuse_archived(conn, session)
     last = events.lock(conn, {session: ()}).get(session)
     if last is None:
         return []
@@ -80,6 +82,7 @@ def set_voice(
 
     Raises BadInput: at least one voice must be left that speaks.
     """
+    refuse_archived(conn, session)
     last = events.lock(conn, {session: ()}).get(session)
     voices = {one.id: one for one in sessions.voices_of(conn, session)}
     if last is None or voice not in voices:
@@ -102,6 +105,7 @@ def add_voice(
     conn: sa.Connection, session: SessionId, new: NewVoice, by: str
 ) -> tuple[VoiceId | None, list[Event]]:
     """Let a further voice take part, and say so in the conversation. Raises BadInput."""
+    refuse_archived(conn, session)
     last = events.lock(conn, {session: ()}).get(session)
     if last is None:
         return None, []

@@ -259,6 +259,17 @@ def drop_bodies(conn: sa.Connection, *, before: datetime, limit: int) -> int:
     return len(keys)
 
 
+def drop_bodies_of(conn: sa.Connection, session: SessionId) -> None:
+    """Empty the bodies of everything that became part of a session, which is to be deleted.
+
+    The rows stay here, too.
+    """
+    mine = sa.select(turns.c.id).where(turns.c.session_id == session)
+    conn.execute(
+        inbox.update().where(inbox.c.turn_id.in_(mine), inbox.c.body != b"").values(body=b"")
+    )
+
+
 def _is(key: Key) -> tuple[sa.ColumnElement[bool], ...]:
     channel, source, event_key = key
     return (

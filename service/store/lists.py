@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from service.core.model import OccurrenceId, ProjectId, SessionId
 from service.core.states import TURN_ACTIVE, OccurrenceState, TurnState
-from service.store import projects
+from service.store import inbox, projects
 from service.store.sessions import Session, of_row
 from service.store.tables import messages, occurrences, sessions, tasks, turns
 
@@ -167,14 +167,19 @@ _HEAD = (
 def _begun() -> sa.ColumnElement[bool]:
     """Whoever began a session and has not said anything yet finds it again.
 
-    Older ones of that kind are ghosts; those of projects stand there until they are begun.
+    Their older ones of that kind are ghosts; those of projects stand there until they are begun.
     """
-    empty = sa.select(sa.func.max(sessions.c.id)).where(
-        sessions.c.archived_at.is_(None),
-        sessions.c.last_message == 0,
-        sessions.c.project_id.is_(None),
+    newer = sessions.alias()
+    # Seen from an empty session, the next one of the same owner is close by in the index.
+    ghost = sa.exists().where(
+        newer.c.archived_at.is_(None),
+        newer.c.last_message == 0,
+        newer.c.id > sessions.c.id,
+        newer.c.owner == sessions.c.owner,
+        newer.c.project_id.is_(None),
     )
-    return sa.or_(sessions.c.last_message > 0, sessions.c.id == empty.scalar_subquery())
+    newest = sa.and_(sessions.c.project_id.is_(None), sa.not_(ghost))
+    return sa.or_(sessions.c.last_message > 0, newest)
 
 
 def _active(after: Place | None) -> sa.Select[Any]:
@@ -298,8 +303,10 @@ def _give_key(conn: sa.Connection, session: SessionId, key: str) -> bool:
 def delete(conn: sa.Connection, session: SessionId) -> bool:
     """Delete a session and all it holds for good; False when there was none.
 
-    What its tasks did, what was spent and who did what is kept.
+    What its tasks did, what was spent and who did what is kept; so are the keys of what it
+    received, which make a repeat harmless.
     """
+    inbox.drop_bodies_of(conn, session)
     conn.execute(
         occurrences.update()
         .where(occurrences.c.session_id == session)

@@ -106,6 +106,13 @@ def skip(conn: sa.Connection, occurrence: OccurrenceId, *, reason: str, at: date
     )
 
 
+def get(conn: sa.Connection, occurrence: OccurrenceId) -> Occurrence | None:
+    """One occurrence; None when there is none."""
+    query = sa.select(occurrences).where(occurrences.c.id == occurrence)
+    row = conn.execute(query).first()
+    return None if row is None else _occurrence(row)
+
+
 def due(conn: sa.Connection, *, limit: int = 100) -> list[Occurrence]:
     """Occurrences that were recorded and have no turn yet, oldest first."""
     rows = conn.execute(

@@ -349,4 +349,5 @@ def _reply(row: sa.Row[Any]) -> Reply:
         text=row.text,
         error=row.error,
         usage=Usage(**row.usage) if row.usage else Usage(),
+        stopped=row.stop_requested,
     )

@@ -297,25 +297,21 @@ def get(conn: sa.Connection, session: SessionId) -> Session | None:
 
 
 def newest(
-    conn: sa.Connection,
-    *,
-    limit: int,
-    home: Address | None = None,
-    before: tuple[datetime, SessionId] | None = None,
-    archived: bool = False,
+    conn: sa.Connection, *, home: Address, limit: int, archived: bool = False
 ) -> list[Session]:
-    """Sessions, the most recently active first; with `home` only those of that address.
+    """Sessions of an address, the most recently active first.
 
-    `before` holds `active_at` and id of the last one of the page before.
+    All that are archived; of the others in which nothing was said only the newest, as in lists.
     """
     kept = sessions.c.archived_at
-    query = sa.select(sessions).where(kept.is_not(None) if archived else kept.is_(None))
-    if home is not None:
-        query = query.where(sessions.c.home == home_text(home))
-    if before is not None:
-        at, id_ = before
-        earlier = sa.and_(sessions.c.active_at == at, sessions.c.id < id_)
-        query = query.where(sa.or_(sessions.c.active_at < at, earlier))
+    here = sa.and_(
+        sessions.c.home == home_text(home), kept.is_not(None) if archived else kept.is_(None)
+    )
+    query = sa.select(sessions).where(here)
+    if not archived:
+        empty = sa.select(sa.func.max(sessions.c.id)).where(here, sessions.c.last_message == 0)
+        begun = sa.or_(sessions.c.last_message > 0, sessions.c.id == empty.scalar_subquery())
+        query = query.where(begun)
     query = query.order_by(sessions.c.active_at.desc(), sessions.c.id.desc()).limit(limit)
     return [of_row(row) for row in conn.execute(query)]
 

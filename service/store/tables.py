@@ -614,6 +614,8 @@ inbox = sa.Table(
     sa.PrimaryKeyConstraint("channel", "source", "event_key"),
     _states("state", InboxState),
     sa.Index("ix_inbox_received_at", "received_at"),
+    # What a session received goes with it.
+    sa.Index("ix_inbox_turn_id", "turn_id"),
 )
 
 tasks = sa.Table(

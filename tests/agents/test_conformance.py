@@ -38,6 +38,10 @@ TWO_CALLS = Answer(
 )
 # The last events of a stream that say that it is whole, of which no one may be missing before it.
 ENDING = {"openai": 3, "openrouter": 3, "ollama": 3, "responses": 1, "anthropic": 2, "google": 1}
+# Who is told of the tools that were called when none may be called, and how that is said there.
+INSISTING = {"openai": "none", "openrouter": "none", "responses": "none"} | {
+    "anthropic": {"type": "none"}
+}
 IN_PIECES = [kind for kind in SERVERS if kind != "google"]
 
 
@@ -260,6 +264,23 @@ async def test_a_step_without_its_metadata_can_be_sent(
 
     assert isinstance(got[-1], Finished)
     assert ("assistant", "call", ("call_a", "dice", '{"sides":6}')) in server.heard
+
+
+async def test_calls_from_before_need_tools_only_where_that_is_the_rule(
+    kind: str, server: ProviderServer, model: DirectModel
+) -> None:
+    """The last request of an answer offers none; there it names those that were called."""
+    step = rolled(ToolCall("call_a", "dice", "{}"), result="4")
+    prompt = said("Roll")
+
+    await events(model, replace(prompt, steps=[step]))
+    await events(model, prompt)
+
+    last, plain = server.requests
+    told = json.dumps(last.get("tools")), last.get("tool_choice")
+    assert ("dice" in told[0]) is (kind in INSISTING)
+    assert told[1] == INSISTING.get(kind)
+    assert (plain.get("tools"), plain.get("tool_choice")) == (None, None)
 
 
 @pytest.mark.parametrize("arguments", ["", "{not json", "[1]"])

@@ -13,10 +13,12 @@ import structlog
 from service.api import (
     Finished,
     Handle,
+    Line,
     QuestionAnswered,
     QuestionAsked,
     Refused,
     Ringback,
+    Role,
     Session,
     Text,
     Thinking,
@@ -119,6 +121,48 @@ async def test_sessions_outlive_the_program(settings: Settings) -> None:
 
     assert [message.role.value for message in said] == ["user", "voice"]
     assert noted == ["milk"]
+
+
+async def test_a_conversation_is_brought_along(app: Ringback) -> None:
+    """In the order it was said; only the message is answered."""
+    session = await app.session("ann")
+    before = [Line(Role.USER, "Call me Ann."), Line(Role.VOICE, "Gladly.")]
+
+    handle = await session.send("Who am I?", before=before, key="m-1")
+    result = await handle.result
+    again = await session.send("Who am I?", before=before, key="m-1")
+    said = await session.messages()
+
+    assert again.duplicate
+    assert "You wrote once before." in result.text
+    assert [(one.role.value, one.text) for one in said[:3]] == [
+        ("user", "Call me Ann."),
+        ("voice", "Gladly."),
+        ("user", "Who am I?"),
+    ]
+    with pytest.raises(Refused):
+        await session.send("Who am I?", before=before[:1], key="m-1")
+
+
+@pytest.mark.parametrize(
+    ("before", "problem"),
+    [
+        ([Line(Role.USER, "a"), Line(Role.SYSTEM, "b")], r"before\[1\].role"),
+        ([Line(Role.VOICE, " ")], r"before\[0\].text"),
+        ([Line(Role.USER, "a")] * 1001, "before: at most 1000"),
+    ],
+)
+async def test_what_cannot_be_brought_along_is_named(
+    local_settings: Settings, before: list[Line], problem: str
+) -> None:
+    """And nothing of it is stored."""
+    async with open_app(local_settings) as app:
+        session = await app.session("ann")
+        with pytest.raises(BadInput, match=problem):
+            await session.send("Who am I?", before=before)
+        said = await session.messages()
+
+    assert said == []
 
 
 # -- turns ----------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import aiohttp
 from aiohttp import web
 
 from service.core.access import UserRole
-from service.store import users
+from service.core.model import SessionId
+from service.store import lists, users
 from service.store.database import Database
 from tests import openai_server
 from tests.browser.page import Page
@@ -166,10 +167,17 @@ class House:
     async def person(self, name: str, password: str, role: UserRole = UserRole.ADMIN) -> None:
         """Make somebody who may sign in."""
         stored = await asyncio.to_thread(users.hashed, password)
+        await self._write(users.add, name, stored, role, at=datetime.now(UTC))
+
+    async def stored(self, session: str, **values: object) -> None:
+        """Let a session be as if it had another past: other values of its row."""
+        await self._write(lists.change, SessionId(session), **values)
+
+    async def _write(self, work: Callable[..., object], *args: object, **options: object) -> None:
         database = Database(self.database)
         await database.open(shared=True)
         try:
-            await database.write(users.add, name, stored, role, at=datetime.now(UTC))
+            await database.write(work, *args, **options)
         finally:
             await database.close()
 
@@ -196,7 +204,7 @@ class House:
     async def say(self, session: str, text: str) -> None:
         """Send a message by the API and wait until its turn is over."""
         sent = await self.call("POST", f"/api/sessions/{session}/messages", {"text": text})
-        ended = await self.call("GET", f"/api/turns/{sent['turn']}?wait=20")
+        ended = await self.call("GET", f"/api/turns/{sent['turn']}?wait=60")
         assert ended["finished_at"], ended
 
 

@@ -181,6 +181,31 @@ async def test_sessions_are_put_in_order_and_deleted(shop: House, page: Page) ->
     assert "“four” waits for it" in warned
 
 
+async def test_a_list_also_names_who_needs_what_is_deleted(shop: House, page: Page) -> None:
+    """Wherever a session of a project is deleted, what depends on it is told first."""
+    shop.model.play("story/analyst", "Well.")
+    project, (one, two) = await _project(shop, "one", "two")
+    await shop.call(
+        "PUT", f"/api/sessions/{two}/dependencies", {"dependencies": [{"session": one}]}
+    )
+    await shop.call("POST", f"/api/sessions/{one}/start", {})
+    await shop.enter(page, "/console/")
+    await page.click("button", "Menu of one")
+    await page.click("menuitem", "Delete")
+    dialog = await page.find("dialog", "Delete this session?")
+    await page.click("button", "Delete", within=dialog)
+    dialog = await page.find("dialog", "Others depend on it")
+    warned = await dialog.text()
+    await page.click("button", "Delete anyway", within=dialog)
+    await page.reads("“one” is deleted")
+    page.forgive("409")
+    await page.gone("button", "Menu of one")
+    told = await shop.call("GET", f"/api/projects/{project}")
+
+    assert "“two” waits for it" in warned
+    assert [left["title"] for left in told["investigations"]] == ["two"]
+
+
 async def test_a_question_is_asked_at_once(shop: House, page: Page) -> None:
     """In one's private project, which is made for the first one; its steps are counted."""
     shop.model.play("story/ann", "Forty-two.")
@@ -476,6 +501,15 @@ async def _set_again(page: Page) -> None:
     await page.reads("The fields have changed since it was set")
     await page.click("link", "Sales drop")
     await page.reads("stale")
+    rows: list[str] = await page.js(
+        "[...document.querySelectorAll('.investigation')].map((one) => one.innerText)"
+    )
+
+    begun, waiting = rows
+    assert all(words in begun for words in ("Updated", "1 key result"))
+    assert "(Not started)" not in begun
+    assert all(words in waiting for words in ("Updated", "(Not started)"))
+    assert "key result" not in waiting
 
 
 async def _export_and_import(home: House, page: Page, downloads: Path, folder: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
 from tests.browser.conversing import ask, begin
 from tests.browser.house import House, Houses
 from tests.browser.page import Page, Person
+from tests.browser.wire import wire
 
 _WEBHOOK = """
 [webhooks.alerts]
@@ -19,6 +21,11 @@ prompt = "What is on today?"
 """
 
 
+# What is pointed at is so for a moment only.
+_NOTE_WHAT_IS_POINTED_AT = """new MutationObserver((changes) => {
+  for (const { target } of changes)
+    if (target.matches("article.pointed")) window.pointedAt = target.innerText;
+}).observe(document.body, { subtree: true, attributeFilter: ["class"] })"""
 # A session of the list changes, and everything is drawn that is drawn of it.
 _CHANGED = """new Promise((drawn) => {{
   document.dispatchEvent(new CustomEvent("session-changed", {{ detail: {session} }}));
@@ -166,6 +173,45 @@ async def test_nothing_is_told_of_a_deleted_session(home: House, page: Page) -> 
     assert page.requests.count(f"{home.url}/api/sessions/{session}/read") == told
 
 
+async def test_a_row_is_renamed_from_its_menu(home: House, page: Page) -> None:
+    """Which holds all that can be done with a session; the field is ready to be written in."""
+    await home.session("First words", agent="ann")
+    await home.enter(page)
+    await page.click("button", "Menu of First words")
+    items = await page.until(lambda: page.names("menuitem"), "the menu")
+    await page.click("menuitem", "Rename")
+    await page.find("textbox", "Title")
+    await page.write("My own title")
+    await page.press("Enter")
+
+    await page.until(lambda: titled(page, "My own title"), "the title")
+
+    assert items == ["Rename", "Pin", "Archive", "Delete"]
+
+
+async def test_active_sessions_are_grouped_by_day(home: House, page: Page) -> None:
+    """By when they were used last, under the days of the browser's calendar."""
+    noon = datetime.now().astimezone().replace(hour=12, minute=0)
+    for title, days in (("Now", 0), ("A day ago", 1), ("Two days ago", 2), ("A year ago", 365)):
+        session = await home.session(title, agent="ann")
+        if days:
+            await home.stored(session, active_at=noon - timedelta(days=days))
+    await home.enter(page)
+
+    await page.until(lambda: titled(page, "A year ago"), "the list")
+
+    shown = await page.js(
+        "[...document.querySelectorAll('#session-list section')].map((one) =>"
+        " [one.querySelector('h3'), ...one.querySelectorAll('.session-title')]"
+        ".map((part) => part.textContent))"
+    )
+    assert shown == [
+        ["Today", "Now"],
+        ["Yesterday", "A day ago"],
+        ["Older", "Two days ago", "A year ago"],
+    ]
+
+
 async def test_empty_sessions_are_hidden_except_the_newest(home: House, page: Page) -> None:
     """No ghosts of sessions that somebody began and left."""
     await home.session("Some words", agent="ann")
@@ -194,9 +240,11 @@ async def test_what_was_not_read_yet_has_a_dot(home: House, page: Page) -> None:
 
 
 async def test_sessions_show_where_they_came_from(house_of: Houses, page: Page) -> None:
-    """Those of a task a gear, those of a webhook a hook; of one's own there is no mark."""
+    """A task's a gear, a chat's Telegram's plane, a webhook's a hook; one's own nothing."""
     home = await house_of(_WEBHOOK)
     await home.session("By hand", agent="ann")
+    chat = await home.session("From a chat", agent="ann")
+    await home.stored(chat, source="trigger", origin="telegram")
     await home.call("POST", "/hooks/alerts", {"disk": "full"})
     await home.call("POST", "/api/tasks/morning/run")
     await home.enter(page)
@@ -204,7 +252,11 @@ async def test_sessions_show_where_they_came_from(house_of: Houses, page: Page) 
     await page.until(lambda: titled(page, "morning"), "all of them")
 
     marks = await page.names("image")
-    assert sorted(mark for mark in marks if mark) == ["From a webhook", "Made by a task"]
+    assert sorted(mark for mark in marks if mark) == [
+        "From Telegram",
+        "From a webhook",
+        "Made by a task",
+    ]
 
 
 async def test_scheduled_sessions_are_grouped_by_task(house_of: Houses, page: Page) -> None:
@@ -212,7 +264,7 @@ async def test_scheduled_sessions_are_grouped_by_task(house_of: Houses, page: Pa
     home = await house_of(_WEBHOOK)
     for _ in range(2):
         ran = await home.call("POST", "/api/tasks/morning/run")
-        await home.call("GET", f"/api/turns/{ran['turn']}?wait=20")
+        await home.call("GET", f"/api/turns/{ran['turn']}?wait=60")
     await home.session("By hand", agent="ann")
     await home.enter(page)
     await page.click("tab", "Scheduled")
@@ -235,8 +287,9 @@ async def test_search_finds_words_and_opens_their_message(home: House, page: Pag
     await page.write("Lima")
     await page.reads("1 hit")
     found = [name for name in await page.names("link") if "Lima" in name]
+    await page.js(_NOTE_WHAT_IS_POINTED_AT)
     await page.click("link", found[0])
-    await page.becomes("document.querySelector('article.pointed')?.innerText.includes('Lima')")
+    await page.becomes("window.pointedAt?.includes('Lima')")
 
     assert await page.js("location.pathname") == f"/console/sessions/{wanted}"
     assert await page.js("document.querySelector('.hit mark').textContent") == "Lima"
@@ -267,6 +320,28 @@ async def test_another_browser_sees_the_list_change(home: House, visitor: Person
     await choose(first, "Renamed", "Archive")
 
     await second.reads("No sessions yet")
+
+
+async def test_a_long_list_is_whole_after_a_lost_line(home: House, page: Page) -> None:
+    """What came meanwhile moves the others on; none of them falls out between two pages."""
+    for number in range(51):
+        await home.session(f"Talk {number:02}", agent="assistant")
+    async with wire(home.url) as line:
+        await home.enter(page, url=line.url)
+        await page.until(lambda: titled(page, "Talk 50"), "the first page")
+        await page.js("document.querySelector('#session-list').scrollTop = 1e6")
+        await page.until(lambda: titled(page, "Talk 00"), "the second page")
+        line.cut()
+        await page.reads("No connection")
+        await home.session("Meanwhile", agent="assistant")
+        line.mend()
+        await page.until(lambda: titled(page, "Meanwhile"), "what was said meanwhile")
+        await page.becomes("document.querySelectorAll('#session-list .session-title').length > 51")
+        page.forgive("ERR_")
+
+        told = await titles(page)
+
+    assert told == ["Meanwhile", *(f"Talk {number:02}" for number in reversed(range(51)))]
 
 
 async def choose(page: Page, title: str, item: str) -> None:

@@ -7,6 +7,13 @@ from tests.browser.house import Fails, Gate, House
 from tests.browser.page import Page, Person
 from tests.browser.wire import wire
 
+# Whether the foot of the talk tells of so many milliseconds.
+_FOOT_TELLS = """(async (took) => {
+  const { duration } = await import("/console/static/js/time.js");
+  const told = `${duration(took)} of thinking · AI can make mistakes: check what matters.`;
+  return document.querySelector(".composer-foot").textContent === told;
+})(%d)"""
+
 
 async def test_enter_sends_and_shift_enter_begins_a_line(home: House, page: Page) -> None:
     """The field is empty afterwards and keeps the focus; white space alone is not sent."""
@@ -94,6 +101,50 @@ async def test_words_that_interrupt_are_answered_next(home: House, page: Page) -
     await page.reads("You are right.")
 
     await page.gone("button", "Stop")
+
+
+async def test_summing_up_can_be_stopped_and_not_interrupted(home: House, page: Page) -> None:
+    """It has nothing to ask; stopped it leaves the talk as it was."""
+    gate = Gate()
+    home.model.play("story/ann", "Well.", ["They gr", gate, "eet."], "Hello again.")
+    session = await begin(home, page)
+    await ask(page, "Hello")
+    await page.reads("Well.")
+    await page.gone("button", "Stop")
+    await home.call("POST", f"/api/sessions/{session}/compact", {})
+    await gate.reached()
+    await page.reads("They gr")
+    await page.find("button", "Stop")
+    there = await page.names("button")
+    await page.click("button", "Stop")
+    await page.gone("button", "Stop")
+    await ask(page, "Hello?")
+    await page.reads("Hello again.")
+
+    heard = [
+        one["content"] for one in home.model.prompts["story/ann"][-1] if one["role"] != "system"
+    ]
+    assert "Interrupt" not in there
+    assert heard == ["Hello", "Well.", "Hello?"]
+
+
+async def test_the_foot_tells_how_long_it_thought_in_all(home: House, page: Page) -> None:
+    """Anew after each answer; and that it can be wrong, also before the first one."""
+    home.model.play("story/ann", "One.", "Two.")
+    session = await begin(home, page)
+    at_first = await page.js("document.querySelector('.composer-foot').textContent")
+    await ask(page, "one")
+    await page.reads("One.")
+    once = await _spent(home, session)
+    await page.becomes(_FOOT_TELLS % once)
+    await ask(page, "two")
+    await page.reads("Two.")
+    twice = await _spent(home, session)
+
+    await page.becomes(_FOOT_TELLS % twice)
+
+    assert at_first == "AI can make mistakes: check what matters."
+    assert 0 < once < twice
 
 
 async def test_a_message_waits_until_the_answer_before_it_is_there(home: House, page: Page) -> None:
@@ -224,3 +275,11 @@ async def test_two_browsers_on_one_session_see_the_same(home: House, visitor: Pe
     await second.reads("Yes.")
 
     assert await said(first) == await said(second)
+
+
+async def _spent(home: House, session: str) -> int:
+    """The milliseconds that all turns of a session took, once they are over."""
+    messages = (await home.call("GET", f"/api/sessions/{session}/messages"))["messages"]
+    turns = {one["turn"] for one in messages}
+    over = [await home.call("GET", f"/api/turns/{one}?wait=60") for one in turns]
+    return sum(one["processing_ms"] for one in over)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.browser.conversing import ask, begin, said
-from tests.browser.house import Calls, Fails, Gate, House
+from tests.browser.house import Calls, Fails, Gate, House, Houses
 from tests.browser.page import Page
 
+_PATIENT = """
+[agents.patient]
+provider = "story"
+model = "story/patient"
+python = "tests.browser.patient:agent"
+"""
 _BOTH: list[dict[str, Any]] = [{"agent": "ann", "name": "Ann"}, {"agent": "bob", "name": "Bob"}]
 
 
@@ -98,6 +105,25 @@ async def test_a_conductor_directs_a_message_to_one_voice(home: House, page: Pag
     assert "Bob here." in known
 
 
+async def test_a_name_written_by_hand_counts_more_than_the_picked_voice(
+    home: House, page: Page
+) -> None:
+    """The badge says so while one writes; afterwards the picked one is as it was."""
+    home.model.play("story/ann", "Ann here.")
+    home.model.play("story/bob", "Bob here.")
+    await begin(home, page, voices=_BOTH, mode="conductor")
+    await pick(page, "Ann")
+    await page.find("button", "Directed to Ann")
+    await page.fill("Message", "Not mail@bob but, @bob: who are you?")
+    await page.find("button", "Directed to Bob")
+    await page.press("Enter")
+    await page.reads("Bob here.")
+    await page.find("button", "Directed to Ann")
+
+    assert await said(page) == ["Not mail@bob but, @bob: who are you?", "Bob here."]
+    assert await picked(page, "Ann")
+
+
 async def test_nothing_is_sent_to_nobody(home: House, page: Page) -> None:
     """In conductor mode a message without a target says what to do and is kept."""
     await begin(home, page, voices=_BOTH, mode="conductor")
@@ -116,12 +142,12 @@ async def test_voices_go_on_by_themselves_in_rounds(home: House, page: Page) -> 
     await ask(page, "Discuss")
     await page.reads("Ann three.")
     await page.gone("button", "Stop")
-    dividers: list[str] = await page.js(
-        "[...document.querySelectorAll('[role=separator]')].map((one) => one.innerText)"
-    )
+    live = await dividers(page)
+    await page.reload()
+    await page.reads("Ann three.")
 
     assert len(await said(page)) == 5
-    assert [one.split("\n")[0] for one in dividers] == ["Round 1", "Round 2", "Round 3"]
+    assert live == await dividers(page) == ["Round 1", "Round 2", "Round 3"]
     assert "Bob one." in str(home.model.prompts["story/ann"][1])
 
 
@@ -176,7 +202,7 @@ async def test_a_stop_in_the_second_round_stops_one_voice(home: House, page: Pag
 
 
 async def test_a_tool_strip_opens_and_follows_the_call(home: House, page: Page) -> None:
-    """Name, input and result; it changes from running to done while one looks."""
+    """Name, input and result."""
     gate = Gate()
     home.model.play(
         "story/ann",
@@ -197,6 +223,25 @@ async def test_a_tool_strip_opens_and_follows_the_call(home: House, page: Page) 
     assert await page.js("document.querySelector('details.tool').open") is True
 
 
+async def test_a_tool_strip_tells_that_its_call_still_runs(house_of: Houses, page: Page) -> None:
+    """What it was given can be read meanwhile; the result comes into the open strip."""
+    home = await house_of(_PATIENT)
+    home.model.play("story/patient", [Calls("brew", {"what": "Tea"})], "Here you are.")
+    await begin(home, page, agent="patient")
+    await ask(page, "Tea, please")
+    await page.becomes("document.querySelector('details.tool .badge')?.innerText === 'Running'")
+    await page.js("document.querySelector('details.tool summary').click()")
+    running = await (await page.css("details.tool")).text()
+    await asyncio.to_thread((home.folder / "go").touch)
+    await page.becomes("document.querySelector('details.tool .badge').innerText === 'Done'")
+    await page.reads("Here you are.")
+
+    done = await (await page.css("details.tool")).text()
+    assert ('"what": "Tea"' in running, "Result" in running) == (True, False)
+    assert "Tea is ready" in done
+    assert await page.js("document.querySelector('details.tool').open") is True
+
+
 async def pick(page: Page, name: str) -> None:
     """Press a voice in the panel."""
     voices = await page.find("complementary", "Voices")
@@ -213,6 +258,14 @@ async def picked(page: Page, name: str) -> bool:
     voices = await page.find("complementary", "Voices")
     found = await page.all("button", None, voices)
     return [one.name.split()[0] for one in found if one.states.get("pressed") == "true"] == [name]
+
+
+async def dividers(page: Page) -> list[str]:
+    """The lines between rounds."""
+    shown: list[str] = await page.js(
+        "[...document.querySelectorAll('[role=separator]')].map((one) => one.innerText)"
+    )
+    return [one.split("\n")[0] for one in shown]
 
 
 async def statuses(page: Page, **wanted: str) -> bool:

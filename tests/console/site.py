@@ -95,7 +95,7 @@ class Site:
     async def finished(self, session: str, text: str = "hi") -> Mapping[str, Any]:
         """Send a message; its receipt, once the turn is over."""
         receipt: Mapping[str, Any] = (await self.send(session, text)).json
-        await self.get(f"/api/turns/{receipt['turn']}?wait=20")
+        await self.get(f"/api/turns/{receipt['turn']}?wait=60")
         return receipt
 
     async def events(self, receipt: Mapping[str, Any], after: int) -> list[Frame]:

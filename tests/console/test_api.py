@@ -318,9 +318,9 @@ async def test_an_idempotency_key_must_be_printable(site: Site) -> None:
 
 async def test_who_prefers_to_wait_gets_the_result(site: Site) -> None:
     """The result comes in the answer when it is there in time."""
-    answer = await site.send(await site.session(), "hi", {"Prefer": "wait=20"})
+    answer = await site.send(await site.session(), "hi", {"Prefer": "wait=60"})
 
-    assert (answer.status, answer.headers["Preference-Applied"]) == (200, "wait=20")
+    assert (answer.status, answer.headers["Preference-Applied"]) == (200, "wait=60")
     assert (answer.json["state"], answer.json["text"]) == ("succeeded", "Hello.")
 
 
@@ -330,7 +330,7 @@ async def test_who_waits_too_short_gets_the_receipt(database: Database) -> None:
     async with serving(database, _waiting(until)) as site:
         answer = await site.send(await site.session(), "hi", {"Prefer": "wait=0"})
         until.set()
-        result = await site.get(f"{answer.headers['Location']}?wait=20")
+        result = await site.get(f"{answer.headers['Location']}?wait=60")
 
     assert (answer.status, answer.headers["Preference-Applied"]) == (202, "wait=0")
     assert result.json["text"] == "Well, hello."
@@ -367,7 +367,7 @@ async def test_a_turn_tells_its_result(site: Site) -> None:
     """The result has the words, the state and what it cost."""
     receipt = (await site.send(await site.session())).json
 
-    result = (await site.get(f"/api/turns/{receipt['turn']}?wait=20")).json
+    result = (await site.get(f"/api/turns/{receipt['turn']}?wait=60")).json
 
     assert (result["state"], result["text"], result["error"]) == ("succeeded", "Hello.", None)
     assert result["usage"]["requests"] == 1
@@ -377,7 +377,7 @@ async def test_a_turn_that_is_not_there_is_not_found(each_site: Site) -> None:
     """Nobody waits for what never was."""
     turns = [NOBODY, "x", "%00", "%ff"]
 
-    answers = [await each_site.get(f"/api/turns/{turn}?wait=20") for turn in turns]
+    answers = [await each_site.get(f"/api/turns/{turn}?wait=60") for turn in turns]
 
     assert {one.status for one in answers} == {404}
 
@@ -394,13 +394,38 @@ async def test_stop_ends_what_runs_and_what_waits(database: Database) -> None:
         await following.aclose()
 
         stopped = await site.call("POST", f"/api/sessions/{session}/stop")
-        results = [(await site.get(f"{one['status_url']}?wait=20")).json for one in (first, second)]
+        results = [(await site.get(f"{one['status_url']}?wait=60")).json for one in (first, second)]
 
     assert stopped.json == {"stopped": 2}
     assert [(one["state"], one["text"]) for one in results] == [
         ("stopped", "Well, "),
         ("stopped", ""),
     ]
+
+
+async def test_one_turn_is_stopped_alone(database: Database) -> None:
+    """The one that waits is never begun, and the one before it goes on; once is enough."""
+    release = asyncio.Event()
+    async with serving(database, _waiting(release)) as site:
+        session = await site.session()
+        first, second = [(await site.send(session)).json for _ in range(2)]
+
+        path = f"/api/turns/{second['turn']}/stop"
+        stopped, again = [(await site.call("POST", path)).json for _ in range(2)]
+        release.set()
+        results = [(await site.get(f"{one['status_url']}?wait=60")).json for one in (first, second)]
+
+    assert (stopped, again) == ({"stopped": 1}, {"stopped": 0})
+    assert [one["state"] for one in results] == ["succeeded", "stopped"]
+
+
+async def test_a_turn_that_is_not_there_is_not_stopped(each_site: Site) -> None:
+    """Whatever it is called."""
+    turns = [NOBODY, "x", "%00", "%ff"]
+
+    answers = [await each_site.call("POST", f"/api/turns/{turn}/stop") for turn in turns]
+
+    assert {one.status for one in answers} == {404}
 
 
 async def test_stop_without_anything_to_stop_does_no_harm(site: Site) -> None:
@@ -431,7 +456,7 @@ async def test_tasks_are_listed_with_their_next_instant(site: Site) -> None:
 async def test_a_task_can_be_run_now(each_site: Site) -> None:
     """Its turn begins at once and its occurrence is recorded as asked for by hand."""
     answer = await each_site.call("POST", "/api/tasks/morning/run")
-    result = (await each_site.get(f"{answer.headers['Location']}?wait=20")).json
+    result = (await each_site.get(f"{answer.headers['Location']}?wait=60")).json
     occurrences = (await each_site.get("/api/tasks/morning/occurrences")).json["occurrences"]
 
     assert (answer.status, result["state"]) == (202, "succeeded")

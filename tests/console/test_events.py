@@ -94,7 +94,7 @@ async def test_a_pruned_place_is_gone(each_site: Site) -> None:
 async def test_a_repeat_whose_events_are_pruned_is_told_so(each_site: Site) -> None:
     """It would wait for ever otherwise: its turn has ended, and the end is gone."""
     session, headers = await each_site.session(), {"Idempotency-Key": "k-1"}
-    first = await each_site.send(session, "hi", {**headers, "Prefer": "wait=20"})
+    first = await each_site.send(session, "hi", {**headers, "Prefer": "wait=60"})
     await each_site.prune()
 
     again = await each_site.send(session, "hi", {**headers, **STREAM})

@@ -51,7 +51,7 @@ async def test_files_of_a_form_come_with_the_message(database: Database) -> None
     async with serving(database, agents) as site:
         session = await site.session()
         sent = form({"text": "Look!"}, ("a.png", PIXEL, "image/png"), ("b.txt", b"hi", ""))
-        answer = await send(site, session, sent, {"Prefer": "wait=20"})
+        answer = await send(site, session, sent, {"Prefer": "wait=60"})
         files = await files_of(site, session)
         fetched = [await site.get(one["url"]) for one in files]
 

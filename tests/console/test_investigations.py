@@ -434,7 +434,7 @@ async def test_a_session_starts_with_its_request_when_it_may(each_case: Case) ->
     before = await case.call("GET", "/investigation", of=case.second)
     await case.determined(verdict="FINE")
     started = await case.call("POST", "/start", of=case.second)
-    await case.site.get(f"/api/turns/{started.json['turn']}?wait=20")
+    await case.site.get(f"/api/turns/{started.json['turn']}?wait=60")
 
     said = await case.call("GET", "/messages", of=case.second)
     assert (early.status, started.status) == (409, 202)
@@ -454,7 +454,7 @@ async def test_a_session_never_starts_twice(each_case: Case) -> None:
         *(case.site.call("POST", path, headers=headers) for headers in keys)
     )
     again = await case.site.call("POST", path)
-    await case.site.get(f"/api/turns/{again.json['turn']}?wait=20")
+    await case.site.get(f"/api/turns/{again.json['turn']}?wait=60")
 
     said = await case.call("GET", "/messages")
     assert sorted(one.status for one in answers) == [200, 200, 200, 202]

@@ -177,7 +177,8 @@ async def test_sessions_are_as_documented(busy_site: Site) -> None:
     await check("GET", "/api/turns/{turn}", turn=turn)
     reply = {"question": asked[0]["question"], "answer": "B"}
     await check("POST", f"{ONE}/answer", reply, session=session)
-    await check("GET", "/api/turns/{turn}?wait=20", turn=turn)
+    await check("GET", "/api/turns/{turn}?wait=60", turn=turn)
+    await check("POST", "/api/turns/{turn}/stop", turn=turn)
     for what in ("", "/messages", "/state", "/voices", "/questions", "/results"):
         await check("GET", f"{ONE}{what}", session=session)
     for what in ("pin", "unpin", "read", "stop", "interrupt", "archive", "restore"):
@@ -265,7 +266,7 @@ async def test_a_turn_of_several_voices_is_as_documented(each_site: Site) -> Non
     begin = {"composition": "review", "schema": {"verdict": "A|B"}}
     session = (await check("POST", "/api/sessions", begin)).json["session"]
     receipt = await check("POST", f"{ONE}/messages", {"text": "hello"}, session=session)
-    told = await check("GET", "/api/turns/{turn}?wait=20", turn=receipt.json["turn"])
+    told = await check("GET", "/api/turns/{turn}?wait=60", turn=receipt.json["turn"])
     values = {"values": {"verdict": "A"}}
     await check("PUT", f"{ONE}/disposition", values, session=session)
     found = await check("GET", "/api/turns/{turn}", turn=receipt.json["turn"])

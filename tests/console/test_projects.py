@@ -86,7 +86,7 @@ async def begun(browser: Browser, session: str, text: str = "the needle") -> str
     """Say something; the turn, once it is over."""
     sent = await browser.call("POST", f"/api/sessions/{session}/messages", {"text": text})
     turn: str = sent.json["turn"]
-    await browser.call("GET", f"/api/turns/{turn}?wait=20")
+    await browser.call("GET", f"/api/turns/{turn}?wait=60")
     return turn
 
 
@@ -114,7 +114,7 @@ async def each_place(each_site: Site) -> Place:
 
 LOOKS = ("project", "session", "messages", "turn", "events", "export", "state", "follow")
 LISTED = ("projects", "sessions", "of project", "archived", "search")
-WRITES = ("send", "rename", "knobs", "order", "change", "add", "socket")
+WRITES = ("send", "stop", "rename", "knobs", "order", "change", "add", "socket")
 OWNS = ("members", "unshare", "hand over", "delete")
 
 # What somebody gets from: looking, lists, writing, owning, interrupting.
@@ -201,6 +201,7 @@ async def _written(place: Place, browser: Browser) -> dict[str, int]:
     held = await place.site.engine.database.read(store.order, ProjectId(place.project))
     calls: dict[str, tuple[str, str, object]] = {
         "send": ("POST", f"{one}/messages", {"text": "hi"}),
+        "stop": ("POST", f"/api/turns/{place.turn}/stop", None),
         "rename": ("PATCH", one, {"title": "Other"}),
         "knobs": ("PATCH", f"{one}/state", {"state": {"a": 1}}),
         "order": ("PUT", f"{project}/order", {"sessions": held}),
@@ -428,7 +429,7 @@ async def test_a_session_that_is_always_interrupted_keeps_the_rule(
         browser = olga if name == "olga" else await person(site, name)
         sent = await browser.call("POST", f"{one}/messages", {"text": "Stop."})
         gate.open.set()
-        found = (await olga.call("GET", f"/api/turns/{first}?wait=20")).json
+        found = (await olga.call("GET", f"/api/turns/{first}?wait=60")).json
 
     assert sent.status == 202
     assert found["interrupted_by"] == by
@@ -448,7 +449,7 @@ async def test_outside_of_projects_operators_interrupt_each_other(
         said = {"text": "Do that instead.", "busy": "interrupt"}
         sent = await out.call("POST", f"{one}/messages", said)
         gate.open.set()
-        found = (await olga.call("GET", f"/api/turns/{first}?wait=20")).json
+        found = (await olga.call("GET", f"/api/turns/{first}?wait=60")).json
 
     assert sent.status == 202
     assert (found["ended"], found["interrupted_by"]) == ("interrupted", "out")
@@ -466,7 +467,7 @@ async def test_outside_of_projects_operators_answer_for_each_other(
         question = await asked(site, rung.session)
         path = f"/api/sessions/{rung.session}/messages"
         sent = (await out.call("POST", path, {"text": "B"})).json
-        over = (await out.call("GET", f"/api/turns/{rung.turn}?wait=20")).json
+        over = (await out.call("GET", f"/api/turns/{rung.turn}?wait=60")).json
 
     assert question["asked_of"] == "telegram:5"
     assert (sent["answered"], sent["turn"]) == (True, rung.turn)
@@ -758,6 +759,23 @@ async def test_a_session_is_made_in_a_project(each_place: Place) -> None:
     assert "unstarted" not in starts.json
 
 
+async def test_projects_and_sessions_tell_when_they_were_used_last(each_place: Place) -> None:
+    """A project is used with its sessions; the one that was used last comes first."""
+    olga, place = await each_place.browser("olga"), each_place
+    other = await shared(olga, "Refunds")
+    between = (await olga.call("GET", "/api/projects")).json["projects"]
+    (before,) = (await olga.call("GET", f"/api/projects/{place.project}")).json["investigations"]
+    await begun(olga, place.session)
+
+    after = (await olga.call("GET", "/api/projects")).json["projects"]
+    (row,) = (await olga.call("GET", f"/api/projects/{place.project}")).json["investigations"]
+    session = (await olga.call("GET", f"/api/sessions/{place.session}")).json
+    assert [one["project"] for one in between] == [other, place.project]
+    assert [one["project"] for one in after] == [place.project, other]
+    assert row["updated_at"] == session["active_at"] == after[0]["active_at"]
+    assert row["updated_at"] > before["updated_at"]
+
+
 async def test_a_session_that_has_to_wait_is_made_all_the_same(each_place: Place) -> None:
     """And the answer says what it waits for."""
     olga, path = await each_place.browser("olga"), f"/api/projects/{each_place.project}/sessions"
@@ -844,7 +862,7 @@ async def test_asking_begins_a_session_in_ones_own_project(each_site: Site) -> N
     olga, out = await person(each_site, "olga"), await person(each_site, "out")
 
     asks = [await olga.call("POST", "/api/ask", {"text": "Who pays twice?"}) for _ in range(2)]
-    over = await olga.call("GET", f"/api/turns/{asks[0].json['turn']}?wait=20")
+    over = await olga.call("GET", f"/api/turns/{asks[0].json['turn']}?wait=60")
     project = (await olga.call("GET", "/api/projects")).json["projects"][0]
     sessions = (await olga.call("GET", f"/api/sessions?project={project['project']}")).json
     others = (await out.call("GET", "/api/projects")).json["projects"]

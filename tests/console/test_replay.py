@@ -199,7 +199,7 @@ async def test_an_update_is_tried_again_once(each_site: Site) -> None:
     first = await again(each_site, "telegram", str(BOT), "17")
     second = await again(each_site, "telegram", str(BOT), "17")
 
-    turn = (await each_site.get(f"/api/turns/{first.json['turn']}?wait=20")).json
+    turn = (await each_site.get(f"/api/turns/{first.json['turn']}?wait=60")).json
     (entry,) = await each_site.engine.database.read(audit.newest, limit=10)
     assert (first.status, first.json["state"], turn["state"]) == (200, "accepted", "succeeded")
     assert (second.status, "quarantine" in second.json["detail"]) == (409, True)

@@ -62,6 +62,7 @@ LEAST: Mapping[tuple[str, str], UserRole] = {
     ("GET", "/api/sessions/{session}/results/{result}/data"): VIEWER,
     ("GET", "/api/sessions/{session}/results/{result}/csv"): VIEWER,
     ("GET", "/api/turns/{turn}"): VIEWER,
+    ("POST", "/api/turns/{turn}/stop"): OPERATOR,
     ("GET", "/api/agents"): VIEWER,
     ("GET", "/api/attachments/{attachment}"): VIEWER,
     ("GET", "/api/compositions"): VIEWER,

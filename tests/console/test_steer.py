@@ -168,8 +168,8 @@ async def test_a_message_that_interrupts_makes_the_turn_ask(local_database: Data
         await gate.inside.wait()
         second = await post(site, session, "interrupt", {"text": "Stop, do that instead."})
         gate.open.set()
-        result = (await site.get(f"{first['status_url']}?wait=20")).json
-        after = (await site.get(f"{second.json['status_url']}?wait=20")).json
+        result = (await site.get(f"{first['status_url']}?wait=60")).json
+        after = (await site.get(f"{second.json['status_url']}?wait=60")).json
 
     assert second.status == 202
     assert (result["ended"], result["interrupted_by"]) == ("interrupted", "operator")
@@ -187,7 +187,7 @@ async def test_a_turn_without_a_message_is_told_like_any_other(site: Site, what:
     path = f"/api/sessions/{session}/{what}"
 
     acknowledged = await site.call("POST", path)
-    waited = await site.call("POST", path, {}, {"Prefer": "wait=20"})
+    waited = await site.call("POST", path, {}, {"Prefer": "wait=60"})
     streamed = await site.call("POST", path, {}, {"Accept": "text/event-stream"})
 
     assert acknowledged.status == 202
@@ -220,7 +220,7 @@ async def test_interrupting_says_what_came_of_it(local_database: Database) -> No
         first = await post(site, session, "interrupt", {})
         second = await post(site, session, "interrupt", {})
         gate.open.set()
-        await site.get(f"{receipt['status_url']}?wait=20")
+        await site.get(f"{receipt['status_url']}?wait=60")
 
     said = [one.json for one in (idle, first, second)]
     assert said == [{"interrupt": one} for one in ("idle", "interrupting", "already")]
@@ -240,7 +240,7 @@ async def test_a_question_is_answered_once(database: Database) -> None:
         body = {"question": question["question"], "answer": "B"}
         first = await post(site, session, "answer", body)
         second = await post(site, session, "answer", body)
-        result = (await site.get(f"{receipt['status_url']}?wait=20")).json
+        result = (await site.get(f"{receipt['status_url']}?wait=60")).json
         left = (await site.get(f"/api/sessions/{session}/questions")).json
 
     assert (question["text"], question["choices"]) == ("Which?", ["A", "B"])

@@ -106,7 +106,7 @@ async def test_a_made_task_can_be_run_now(each_site: Site) -> None:
     await each_site.call("POST", "/api/tasks", {**WATER, "name": "Plants", "session": session})
 
     receipt = (await each_site.call("POST", "/api/tasks/plants/run")).json
-    result = (await each_site.get(f"/api/turns/{receipt['turn']}?wait=20")).json
+    result = (await each_site.get(f"/api/turns/{receipt['turn']}?wait=60")).json
     last = (await each_site.get("/api/tasks/plants")).json["last"]
 
     assert (receipt["session"], result["state"]) == (session, "succeeded")
@@ -120,7 +120,7 @@ async def test_the_list_tells_the_last_run_of_each_task(each_site: Site) -> None
         await each_site.call("POST", "/api/tasks", {**WATER, "name": name})
         for _ in range(2):
             turns[name] = (await each_site.call("POST", f"/api/tasks/{name}/run")).json["turn"]
-            await each_site.get(f"/api/turns/{turns[name]}?wait=20")
+            await each_site.get(f"/api/turns/{turns[name]}?wait=60")
 
     listed = (await each_site.get("/api/tasks")).json["tasks"]
 

@@ -580,7 +580,7 @@ async def test_an_operator_runs_a_template_as_a_scan(each_site: Site) -> None:
     key = {"Idempotency-Key": "once"}
     begun = await ann.call("POST", "/api/templates/Two/scan", headers=key)
     again = await ann.call("POST", "/api/templates/Two/scan", headers=key)
-    turn = (await each_site.get(f"/api/turns/{begun.json['turn']}?wait=20")).json
+    turn = (await each_site.get(f"/api/turns/{begun.json['turn']}?wait=60")).json
 
     (project,) = (await each_site.get("/api/projects")).json["projects"]
     session = (await each_site.get(f"/api/sessions/{begun.json['session']}")).json

@@ -17,7 +17,7 @@ async def test_a_trial_rings_as_a_post_does(each_site: Site) -> None:
     first = await each_site.call("POST", "/api/webhooks/keyed/ring", {"body": body})
     second = await each_site.call("POST", "/api/webhooks/keyed/ring", {"body": body})
 
-    turn = (await each_site.get(f"/api/turns/{first.json['turn']}?wait=20")).json
+    turn = (await each_site.get(f"/api/turns/{first.json['turn']}?wait=60")).json
     session = (await each_site.get(f"/api/sessions/{first.json['session']}")).json
     messages = (await each_site.get(f"/api/sessions/{first.json['session']}/messages")).json
     assert (first.status, second.status, first.json["duplicate"]) == (202, 202, False)

@@ -79,6 +79,9 @@ async def test_the_model_of_an_agent_may_be_another_one_at_the_start(site: Site)
         ({"mode": "solo", "composition": "review"}, 400, "mode"),
         ({"busy": "never"}, 400, "busy"),
         ({"title": "x" * 201}, 400, "title"),
+        ({"agent": "coder", "provider": "offline"}, 422, "provider"),
+        ({"prompt": "Doubt."}, 422, "prompt"),
+        ({"composition": "review", "tools": ["dice"]}, 422, "tools"),
         ({"model": ""}, 201, ""),
     ],
 )
@@ -138,7 +141,7 @@ async def test_a_message_may_name_the_voice_it_is_for(site: Site) -> None:
 
     by_name = await site.call("POST", path, {"text": "hi", "target": "doubter"})
     unknown = await site.call("POST", path, {"text": "hi", "target": "Eve"})
-    result = await site.get(f"/api/turns/{by_name.json['turn']}?wait=20")
+    result = await site.get(f"/api/turns/{by_name.json['turn']}?wait=60")
     after = (await site.get(f"/api/sessions/{session['session']}")).json
 
     statuses = {one["name"]: one["status"] for one in after["voices"]}
@@ -169,7 +172,7 @@ async def test_one_voice_is_stopped_alone(database: Database) -> None:
                 await asyncio.sleep(0.01)
         running = (await site.get(f"/api/turns/{receipt['turn']}")).json["state"]
         hang.set()
-        result = (await site.get(f"/api/turns/{receipt['turn']}?wait=20")).json
+        result = (await site.get(f"/api/turns/{receipt['turn']}?wait=60")).json
 
     assert stopped.json == {"stopped": 1}
     assert states["assistant"] == "generating"

@@ -24,6 +24,7 @@ from tests.fakes import RememberingSender, Script, ScriptedAgents
 
 WORK = ToolSpec("work", "Work.", {"type": "object"})
 CALL = ToolCall("w", "work", "{}")
+ASK = ToolCall("q", "prompt_user", json.dumps({"question": "Which?"}))
 OWNER = "telegram:7"
 
 
@@ -103,6 +104,38 @@ async def test_interrupt_in_mid_text_takes_effect_when_the_response_ends(
     assert agents.prompts[1].steps[0].text == "Half and half."
 
 
+@pytest.mark.parametrize("wanted", [CALL, ASK])
+async def test_nothing_begins_after_an_interruption(database: Database, wanted: ToolCall) -> None:
+    """No tool and no question of the response it came into; afterwards the talk goes on."""
+    gate = asyncio.Event()
+    agents = ScriptedAgents(
+        [
+            [TextDelta("Half"), gate, wanted, Finished()],
+            [TextDelta("What now?"), Finished()],
+            [TextDelta("As you wish."), Finished()],
+        ],
+        tools_=[WORK, PROMPT_USER],
+    )
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept()
+        await engine.until(accepted, "text")
+        await interrupt(engine, accepted.session)
+        gate.set()
+        result = await engine.result(accepted.turn)
+        events = await engine.events(accepted)
+        then = await engine.result((await engine.accept("Leave it.")).turn)
+
+    assert agents.calls == []
+    assert [one.data["state"] for one in events if one.kind == "tool.finished"] == ["cancelled"]
+    assert "question.asked" not in [one.kind for one in events]
+    assert "the person interrupted" in agents.prompts[1].steps[0].results[0].text
+    assert (result.text, result.turn.ended) == ("Half\n\nWhat now?", Ended.INTERRUPTED)
+    assert then.text == "As you wish."
+    told = [said.text for said in agents.prompts[2].history]
+    assert told[-2:] == ["Half\n\nWhat now?", "Leave it."]
+
+
 @pytest.mark.parametrize("failing", [[ProviderRefused("no")], [Finished(cut=True)]])
 async def test_a_model_that_cannot_acknowledge_is_spoken_for(
     database: Database, failing: Script
@@ -144,9 +177,8 @@ async def test_only_the_owner_interrupts_and_every_attempt_is_noted(database: Da
 
 async def test_interrupt_while_waiting_withdraws_the_question(database: Database) -> None:
     """The turn goes on without an answer, acknowledges and asks."""
-    ask = ToolCall("q", "prompt_user", json.dumps({"question": "Which?"}))
     agents = ScriptedAgents(
-        [[ask, Finished()], [TextDelta("Then what?"), Finished()]], tools_=[PROMPT_USER]
+        [[ASK, Finished()], [TextDelta("Then what?"), Finished()]], tools_=[PROMPT_USER]
     )
 
     async with running(database, agents) as engine:
@@ -401,6 +433,23 @@ async def test_a_stop_whose_hint_is_lost_is_found_by_the_next_words(database: Da
         result = await engine.result(accepted.turn)
 
     assert result.turn.state is TurnState.STOPPED
+
+
+async def test_stop_cancels_the_tool_that_runs(database: Database) -> None:
+    """Nobody waits for what it would have come to; who reads along sees that it was cancelled."""
+    gate = Gate()
+    agents = working(gate)
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept()
+        await gate.inside.wait()
+        async with engine.controls.steps() as command:
+            await command.stop_turn(accepted.turn, by=OWNER)
+        result = await engine.result(accepted.turn)
+        events = await engine.events(accepted)
+
+    assert (result.turn.state, result.text) == (TurnState.STOPPED, "On it.")
+    assert [one.data["state"] for one in events if one.kind == "tool.finished"] == ["cancelled"]
 
 
 async def test_stop_beats_interrupt(database: Database) -> None:

@@ -11,18 +11,21 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from service.core.model import Event, Refusal, RefusalReason, SessionId
+from service.core.model import Event, NewVoice, Refusal, RefusalReason, SessionId
+from service.core.rounds import Mode
 from service.core.states import TurnState
 from service.engine.controls import Command
 from service.engine.housekeeping import Housekeeping
 from service.engine.keeping import NotKept
+from service.engine.voicing import SetUp
+from service.errors import BadInput
 from service.ports import Finished, TextDelta
 from service.store import audit, lists, sessions, tables
 from service.store.database import Database
 from service.store.lists import View
 from service.store.sessions import Session
 from service.store.sql import insert_many
-from tests.engine.engine import CHAT, Engine, ring, running
+from tests.engine.engine import BINDING, CHAT, Engine, ring, running
 from tests.fakes import ScriptedAgents
 
 NOBODY = SessionId("01900000-0000-7000-8000-000000000000")
@@ -171,6 +174,44 @@ async def test_an_archived_session_stays_as_it_is(database: Database, do: _Do) -
     assert await _session(engine, session) == before
 
 
+async def _clear(command: Command, session: SessionId) -> None:
+    await command.clear(session, by="ann")
+
+
+async def _remember(command: Command, session: SessionId) -> None:
+    await command.set_state(session, "a", 1)
+
+
+async def _conduct(command: Command, session: SessionId) -> None:
+    await command.set_up(session, SetUp(mode=Mode.CONDUCTOR), by="ann")
+
+
+async def _lengthen(command: Command, session: SessionId) -> object:
+    [one] = (await command.company(session)).voices  # type: ignore[union-attr]
+    return await command.set_voice(session, one.voice.id, rounds=1)
+
+
+async def _join(command: Command, session: SessionId) -> object:
+    return await command.add_voice(session, NewVoice("Bob", BINDING), by="ann")
+
+
+@pytest.mark.parametrize("change", [_clear, _remember, _conduct, _lengthen, _join])
+async def test_nobody_changes_how_an_archived_session_goes_on(
+    database: Database, change: Callable[[Command, SessionId], Awaitable[object]]
+) -> None:
+    """Neither who speaks in it nor what it remembers, from whichever side it is tried."""
+    async with running(database) as engine:
+        session = await _begin(engine)
+        await _do(engine, _archive, session)
+        before = await _session(engine, session)
+
+        with pytest.raises(BadInput, match="restore it first"):
+            async with engine.controls.steps() as command:
+                await change(command, session)
+
+    assert await _session(engine, session) == before
+
+
 async def test_an_archived_session_takes_no_message(database: Database) -> None:
     """It says so instead of answering."""
     async with running(database) as engine:
@@ -306,6 +347,19 @@ async def test_a_deleted_session_is_gone_for_good(database: Database) -> None:
     assert ("ann", "delete", True) in await _audited(engine, session)
 
 
+async def test_what_a_deleted_session_received_goes_with_it(database: Database) -> None:
+    """Byte for byte; a late repeat still begins nothing, and other sessions keep theirs."""
+    async with running(database) as engine:
+        session = await _begin(engine, event_key="first", body=b"Tell nobody")
+        await _begin(engine, event_key="other", body=b"Tell everybody", session_key="other")
+        await engine.controls.delete(session, by="ann")
+        repeated = await engine.intake.accept(ring(event_key="first", body=b"Tell nobody"))
+        kept = await database.read(_bodies)
+
+    assert isinstance(repeated, Refusal)
+    assert kept == {"first": b"", "other": b"Tell everybody"}
+
+
 async def test_a_long_session_is_deleted_in_steps(database: Database) -> None:
     """Nothing of it is left; others are untouched."""
     async with running(database) as engine:
@@ -366,6 +420,12 @@ def _say(conn: sa.Connection, session: SessionId, many: int) -> None:
         for number in range(many)
     ]
     insert_many(conn, tables.messages, rows)
+
+
+def _bodies(conn: sa.Connection) -> dict[str, bytes]:
+    inbox = tables.inbox
+    rows = conn.execute(sa.select(inbox.c.event_key, inbox.c.body))
+    return {row.event_key: bytes(row.body) for row in rows}
 
 
 def _said(conn: sa.Connection) -> set[SessionId]:

@@ -7,9 +7,11 @@ import asyncio
 import pytest
 
 from service.core.knobs import Select, Toggle
-from service.core.model import Role, TurnKind
+from service.core.model import Busy, Line, Role, TurnKind
 from service.core.state import State
 from service.core.states import TurnState
+from service.engine.questions import PROMPT_USER
+from service.engine.steering import Interrupting
 from service.errors import BadInput, ProviderRefused
 from service.ports import Caller, Finished, Limits, TextDelta, ToolCall, ToolSpec
 from service.store import memory, sessions
@@ -50,7 +52,7 @@ def notepad(*scripts: object, limits: Limits = Limits()) -> ScriptedAgents:  # n
     )
 
 
-DONE = [TextDelta("Done."), Finished()]
+DONE: Script = [TextDelta("Done."), Finished()]
 
 
 async def test_a_note_of_turn_one_is_seen_in_turn_two_and_after_a_restart(
@@ -176,6 +178,57 @@ async def test_render_runs_without_a_message(database: Database) -> None:
     assert "Nothing new was said" in told[-1].text
 
 
+async def test_a_conversation_is_brought_along(database: Database) -> None:
+    """The agent goes on from it, as also in later turns, and answers the message alone."""
+    agents = ScriptedAgents([DONE, DONE])
+    lines = (Line(Role.USER, "Call me Ann."), Line(Role.VOICE, "Gladly."), Line(Role.EVENT, "Ping"))
+
+    async with running(database, agents) as engine:
+        first = await engine.accept("Who am I?", before=lines)
+        await engine.result(first.turn)
+        second = await engine.accept("And now?")
+        await engine.result(second.turn)
+        events = await engine.events(first)
+        messages = await database.read(sessions.history, first.session, after=0, limit=9)
+
+    heard = [[(said.role, said.text) for said in prompt.history] for prompt in agents.prompts]
+    brought = [("user", "Call me Ann."), ("assistant", "Gladly."), ("user", "Ping")]
+    asked = [*brought, ("user", "Who am I?")]
+    assert heard == [asked, [*asked, ("assistant", "Done."), ("user", "And now?")]]
+    assert [(one.role.value, one.author) for one in messages[:4]] == [
+        ("user", "telegram:7"),
+        ("voice", "assistant"),
+        ("event", "telegram:7"),
+        ("user", "telegram:7"),
+    ]
+    assert (events[0].number, events[0].kind) == (first.number, "message.added")
+    assert events[0].data["text"] == "Who am I?"
+
+
+async def test_who_brings_a_conversation_along_has_a_turn_of_their_own(database: Database) -> None:
+    """It neither steers what runs nor answers its question: both have their conversation."""
+    ask = ToolCall("q", "prompt_user", '{"question": "Which one?"}')
+    agents = ScriptedAgents([[ask, Finished()], DONE, DONE], tools_=[PROMPT_USER])
+
+    async with running(database, agents) as engine:
+        asking = await engine.accept("do it")
+        await engine.until(asking, "question.asked")
+        while engine.lanes.busy:
+            await asyncio.sleep(0.01)
+        later = await engine.accept(
+            "Who am I?",
+            before=(Line(Role.USER, "Call me Ann."),),
+            busy=Busy.STEER,
+        )
+        answer = await engine.accept("this one")
+        await engine.result(asking.turn)
+        result = await engine.result(later.turn)
+
+    assert (later.answered, answer.answered) == (False, True)
+    assert result.turn.busy is Busy.QUEUE
+    assert [said.text for said in agents.prompts[-1].history][-2:] == ["Call me Ann.", "Who am I?"]
+
+
 async def test_clear_draws_a_line(database: Database) -> None:
     """The model sees nothing from before it; people still do."""
     agents = notepad(DONE)
@@ -231,6 +284,45 @@ async def test_a_summary_that_fails_changes_nothing(database: Database, failing:
         await engine.result((await engine.accept("two")).turn)
 
     assert failed.turn.state is TurnState.FAILED
+    assert [said.text for said in agents.prompts[-1].history] == ["one", "Done.", "two"]
+
+
+async def test_summing_up_is_not_interrupted(database: Database) -> None:
+    """It has nothing to ask; what was said to interrupt is answered with the summary, after it."""
+    gate = asyncio.Event()
+    agents = notepad(DONE, [TextDelta("They greet."), gate, Finished()], DONE)
+
+    async with running(database, agents) as engine:
+        await engine.result((await engine.accept("one")).turn)
+        compacting = await engine.accept("", kind=TurnKind.COMPACT)
+        await engine.until(compacting, "text")
+        async with engine.controls.steps() as command:
+            outcome = await command.interrupt(compacting.session, by="telegram:7")
+        cutting_in = await engine.accept("two", busy=Busy.INTERRUPT)
+        gate.set()
+        summary = await engine.result(compacting.turn)
+        await engine.result(cutting_in.turn)
+
+    assert outcome is Interrupting.IDLE
+    assert (summary.text, summary.turn.ended) == ("They greet.", None)
+    told = [said.text for said in agents.prompts[-1].history]
+    assert told[0].endswith("They greet.")
+    assert told[-1] == "two"
+
+
+async def test_a_summary_that_was_stopped_is_no_part_of_the_talk(database: Database) -> None:
+    """Neither stands it in the place of what was said, nor is it taken for an answer."""
+    agents = notepad(DONE, [TextDelta("They gr"), asyncio.Event()], DONE)
+
+    async with running(database, agents) as engine:
+        await engine.result((await engine.accept("one")).turn)
+        compacting = await engine.accept("", kind=TurnKind.COMPACT)
+        await engine.until(compacting, "text")
+        async with engine.controls.steps() as command:
+            await command.stop_turn(compacting.turn, by="telegram:7")
+        await engine.result(compacting.turn)
+        await engine.result((await engine.accept("two")).turn)
+
     assert [said.text for said in agents.prompts[-1].history] == ["one", "Done.", "two"]
 
 

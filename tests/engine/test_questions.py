@@ -13,7 +13,7 @@ from service.core.access import Policy
 from service.core.model import Accepted, Channel, Ended, Origin, QuestionId, Role, SessionId
 from service.core.states import DeliveryState, TurnState
 from service.engine.holds import uptime
-from service.engine.questions import PROMPT_USER
+from service.engine.questions import PROMPT_USER, is_yes
 from service.engine.steering import Answering
 from service.ports import Finished, Limits, TextDelta, ToolCall, ToolSpec
 from service.store import audit, deliveries, sessions
@@ -420,3 +420,16 @@ async def test_waiting_is_no_work(database: Database) -> None:
 
     worked = (asked_at - began) + (uptime() - answered_at)
     assert timedelta() < result.turn.processing <= timedelta(seconds=worked)
+
+
+@pytest.mark.parametrize(
+    ("answer", "agreed"),
+    [
+        *((word, True) for word in ("yes", "Y", " ok ", "approve", "GO", "go ahead", "do it")),
+        *((word, True) for word in ("yes please", "Yes, but be quick")),
+        *((word, False) for word in ("", "no", "n", "yesterday", "okay then", "not ok", "go away")),
+    ],
+)
+def test_few_words_agree(answer: str, agreed: bool) -> None:
+    """Everything else is the reason why not."""
+    assert is_yes(answer) is agreed

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from service.core.model import Accepted, Refusal
+from service.core.model import Accepted, Refusal, Source
 from service.core.schedule import Schedule
 from service.core.states import OccurrenceState
+from service.engine.keeping import NotKept
 from service.engine.scheduler import Scheduler
 from service.engine.tasks import Task
-from service.store import occurrences, tables, tasks
+from service.store import occurrences, sessions, tables, tasks
 from service.store.database import Database
+from service.store.sessions import Session
 from tests.engine.engine import BINDING, Engine, running
 from tests.fakes import RememberingSender, ScriptedAgents
 
@@ -151,6 +153,47 @@ async def test_a_manual_run_is_an_occurrence_of_its_own(database: Database) -> N
     assert len({outcome.turn for outcome in outcomes if isinstance(outcome, Accepted)}) == 2
     assert isinstance(unknown, Refusal)
     assert [one.manual for one in await one.occurrences("greet")] == [True, True]
+
+
+async def test_a_sticky_task_goes_on_in_its_pinned_session(database: Database) -> None:
+    """Until that is put away: then it pins another one."""
+    async with running(database) as engine:
+        one = scheduler(engine, task(sticky=True))
+        await one.define()
+        first, second = [await _session_of_a_run(engine, one) for _ in range(2)]
+        async with engine.controls.steps() as command:
+            refused = await command.archive(first.id, by="ann")
+            await command.pin(first.id, sticky=False, by="ann")
+            await command.archive(first.id, by="ann")
+        third = await _session_of_a_run(engine, one)
+
+    assert refused is NotKept.PINNED
+    assert second.id == first.id != third.id
+    assert [(made.source, made.task, made.sticky) for made in (first, third)] == [
+        (Source.SCHEDULED, "greet", True)
+    ] * 2
+
+
+async def test_other_tasks_pin_nothing(database: Database) -> None:
+    """Each of their occurrences has a session of its own."""
+    async with running(database) as engine:
+        one = scheduler(engine, task())
+        await one.define()
+        first, second = [await _session_of_a_run(engine, one) for _ in range(2)]
+
+    assert first.id != second.id
+    assert [(made.source, made.task, made.sticky) for made in (first, second)] == [
+        (Source.SCHEDULED, "greet", False)
+    ] * 2
+
+
+async def _session_of_a_run(engine: Engine, one: Scheduler) -> Session:
+    accepted = await one.run("greet", by="operator")
+    assert isinstance(accepted, Accepted)
+    await engine.result(accepted.turn)
+    found = await engine.database.read(sessions.get, accepted.session)
+    assert found is not None
+    return found
 
 
 async def test_a_changed_schedule_starts_anew(database: Database) -> None:

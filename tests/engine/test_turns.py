@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from service.core.model import Accepted, Ended, Refusal, RefusalReason
 from service.core.states import TurnState
 from service.errors import ProviderBusy, ProviderGone, ProviderRefused
-from service.ports import Finished, Limits, TextDelta, ToolCall, ToolSpec
+from service.ports import Caller, Finished, Limits, TextDelta, ToolCall, ToolSpec
 from service.store import sessions
 from service.store.database import Database
 from tests.engine.engine import CHAT, Engine, ring, running
@@ -251,6 +252,35 @@ async def test_only_five_tools_of_one_response_run(database: Database) -> None:
     assert [one.failed for one in results] == [False] * 5 + [True]
 
 
+class Meeting:
+    """A tool whose calls wait until so many of them run at the same time."""
+
+    def __init__(self, calls: int) -> None:
+        self._all = asyncio.Barrier(calls)
+
+    async def __call__(self, call: ToolCall, caller: Caller) -> str:
+        async with asyncio.timeout(60):
+            await self._all.wait()
+        return f"{call.id} ran"
+
+
+async def test_tools_of_one_response_run_at_the_same_time(database: Database) -> None:
+    """Each is an entry of its own; the results come in the order the model asked."""
+    calls = [ToolCall(f"c{n}", "dice", json.dumps({"sides": n})) for n in range(5)]
+    agents = ScriptedAgents(
+        [[*calls, Finished()], [TextDelta("ok"), Finished()]], tools_=[DICE], on_work=Meeting(5)
+    )
+
+    async with running(database, agents) as engine:
+        events = await engine.events(await engine.accept())
+
+    results = agents.prompts[1].steps[0].results
+    assert [one.text for one in results] == [f"c{n} ran" for n in range(5)]
+    for kind in ("tool.started", "tool.finished"):
+        entries = [event.data["call"] for event in events if event.kind == kind]
+        assert entries == ["0.0", "0.1", "0.2", "0.3", "0.4"]
+
+
 async def test_a_tool_that_is_not_offered_does_not_run(database: Database) -> None:
     """A model that makes a tool up is told which ones there are."""
     agents = ScriptedAgents(
@@ -297,6 +327,8 @@ async def test_the_last_iteration_has_no_tools(database: Database) -> None:
         True,
         False,
     ]
+    assert "Only 3 more steps are left" in agents.prompts[1].system
+    assert "ask the person how to go on" in agents.prompts[1].system
     assert result.turn.state is TurnState.SUCCEEDED
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from service.core.model import Binding, Busy, Cast, Channel, NewVoice, Usage, Voice
 from service.core.rounds import Continuation, Mode
 from service.core.states import ReplyState, TurnState
+from service.engine import steering
 from service.engine.holds import Interruption
 from service.errors import ProviderRefused
 from service.ports import Finished, Limits, ModelEvent, Prompt, TextDelta
@@ -226,6 +227,28 @@ async def test_a_person_decides_about_further_rounds(database: Database) -> None
     assert sorted(one[0] for one in found) == [1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("author", ["telegram:7", "telegram:8"])
+async def test_who_says_something_else_ends_the_chain_and_is_answered(
+    database: Database, author: str
+) -> None:
+    """Only a yes or a no answers the question for another round, whoever it was asked of."""
+    agents = Ensemble(Ada=says("A1", "A2"), Bob=says("B1", "B2"))
+    asked = cast("Ada", "Bob", continuation=Continuation.PROMPT, rounds={"Ada": 3})
+
+    async with running(database, agents) as engine:
+        accepted = await engine.accept(cast=asked)
+        await engine.until(accepted, "question.asked")
+        other = await engine.accept("@Bob, what about Ada?", author=author)
+        result = await engine.result(other.turn)
+        first = await engine.result(accepted.turn)
+        found = await texts(engine, accepted.turn)
+
+    assert other.turn != accepted.turn
+    assert result.text == "B2"
+    assert (first.turn.state, {one[0] for one in found}) == (TurnState.SUCCEEDED, {1})
+    assert first.questions == ()
+
+
 async def test_a_new_message_ends_the_chain(database: Database) -> None:
     """At the end of the round; nobody talks on over a person."""
     gate = asyncio.Event()
@@ -262,29 +285,82 @@ async def test_a_voice_that_calls_another_narrows_the_next_round(database: Datab
     ]
 
 
-async def test_one_voice_can_be_stopped_while_the_other_goes_on(database: Database) -> None:
-    """Its words are kept, and it takes no part in the next round."""
-    hang = asyncio.Event()
+@pytest.mark.parametrize("done_first", [False, True])
+async def test_one_voice_can_be_stopped_while_the_other_goes_on(
+    database: Database, done_first: bool
+) -> None:
+    """Its words are kept, and it takes no part in the next round, whoever is done first."""
+    hang, gate = asyncio.Event(), asyncio.Event()
     agents = Ensemble(
-        Ada=[[TextDelta("Half"), hang]],
-        Bob=[*says("B1"), [TextDelta("B2"), Finished()]],
+        Ada=[[TextDelta("Half"), hang], *says("A2")],
+        Bob=[[gate, TextDelta("B1"), Finished()], [TextDelta("B2"), Finished()]],
     )
 
     async with running(database, agents) as engine:
         accepted = await engine.accept(cast=cast("Ada", "Bob", rounds={"Ada": 1, "Bob": 1}))
         await engine.until(accepted, "text", text="Half")
+        if done_first:
+            gate.set()
+            await engine.until(accepted, "reply.finished")
         found = await database.read(sessions.voices_of, accepted.session)
         async with engine.controls.steps() as command:
             stopped = await command.stop_voice(accepted.session, found[0].id, by="operator")
             resting = await command.stop_voice(accepted.session, found[0].id, by="operator")
+        await engine.until(accepted, "reply.finished")
+        gate.set()
         result = await engine.result(accepted.turn)
         said = await texts(engine, accepted.turn)
         messages = await database.read(sessions.history, accepted.session, after=0, limit=9)
 
+    heard = [one.text for one in agents.heard["Bob"][1].history]
+    assert "[Ada]: Half\n\n[This answer was stopped before it was complete.]" in heard
     assert (stopped, resting) == (True, True)
     assert result.turn.state is TurnState.SUCCEEDED
     assert sorted(said) == [(1, "done", "B1"), (1, "done", "Half"), (2, "done", "B2")]
     assert {one.text: one.status for one in messages if one.voice}["Half"] == "partial"
+
+
+async def test_a_voice_that_was_stopped_first_does_not_go_on(database: Database) -> None:
+    """Also when the others speak longer than it did, and another process goes on for them."""
+    hang = asyncio.Event()
+    stuck = Ensemble(Ada=[[TextDelta("Half"), hang]], Bob=[[TextDelta("B"), hang]])
+    async with running(database, stuck) as first:
+        accepted = await first.accept(cast=cast("Ada", "Bob", rounds={"Ada": 2, "Bob": 1}))
+        await first.until(accepted, "text", text="Half")
+        await first.until(accepted, "text", text="B")
+        ada = (await database.read(sessions.voices_of, accepted.session))[0].id
+        async with first.controls.steps() as command:
+            await command.stop_voice(accepted.session, ada, by="operator")
+        await first.until(accepted, "reply.finished")
+    heir = Ensemble(Ada=says("never"), Bob=says("B1", "B2"))
+
+    async with running(database, heir) as second:
+        await second.turns.rescue(attempts=3, alone=True)
+        await second.result(accepted.turn)
+        said = await texts(second, accepted.turn)
+
+    assert sorted(said) == [(1, "done", "B1"), (1, "done", "Half"), (2, "done", "B2")]
+    assert heir.heard["Ada"] == []
+
+
+async def test_a_voice_stopped_before_a_crash_is_not_begun_again(database: Database) -> None:
+    """Its process was gone before it could heed the stop."""
+    hang = asyncio.Event()
+    stuck = Ensemble(Ada=[[TextDelta("Half"), hang]], Bob=[[TextDelta("B"), hang]])
+    async with running(database, stuck) as first:
+        accepted = await first.accept(cast=cast("Ada", "Bob", rounds={"Ada": 1}))
+        await first.until(accepted, "text", text="Half")
+        ada = (await database.read(sessions.voices_of, accepted.session))[0].id
+        await database.write(steering.stop_voice, accepted.session, ada, "operator")
+    heir = Ensemble(Ada=says("never"), Bob=says("B1"))
+
+    async with running(database, heir) as second:
+        await second.turns.rescue(attempts=3, alone=True)
+        await second.result(accepted.turn)
+        said = await texts(second, accepted.turn)
+
+    assert [one[:2] for one in said] == [(1, "done"), (1, "done")]
+    assert heir.heard["Ada"] == []
 
 
 async def test_a_crash_in_the_second_round_goes_on_there(database: Database) -> None:

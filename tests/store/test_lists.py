@@ -37,12 +37,14 @@ def _later() -> datetime:
     return NOW + timedelta(minutes=next(_minutes))
 
 
-def _begin(conn: sa.Connection, /, *, said: int = 1, **values: Any) -> SessionId:
+def _begin(
+    conn: sa.Connection, /, *, said: int = 1, owner: str = "operator", **values: Any
+) -> SessionId:
     """A session in which something was said, unless `said` is 0."""
     new = NewSession(
         id=SessionId(new_id()),
         binding=BINDING,
-        owner="operator",
+        owner=owner,
         source=Source.MANUAL,
         origin=Channel.CONSOLE,
         **values,
@@ -133,6 +135,15 @@ async def test_of_empty_sessions_only_the_newest_is_shown(database: Database) ->
     found = await _ids(database)
 
     assert found == [newest, spoken]
+
+
+async def test_everybody_finds_the_session_they_have_just_begun(database: Database) -> None:
+    """It does not vanish because somebody else began one; their own older one does."""
+    _, anns, bobs = [
+        await database.write(_begin, said=0, owner=owner) for owner in ("ann", "ann", "bob")
+    ]
+
+    assert await _ids(database) == [bobs, anns]
 
 
 async def test_an_empty_session_is_shown_although_another_was_used_since(
@@ -412,7 +423,10 @@ async def local(sqlite_url: str) -> Any:
 _OF_SESSION = (
     "attachments",
     "deliveries",
+    "dependencies",
     "events",
+    "investigations",
+    "key_results",
     "messages",
     "occurrences",
     "questions",
@@ -439,13 +453,17 @@ def _fill(conn: sa.Connection, session: SessionId) -> None:
         ("session_state", {"session_id": session, "kind": "state", "name": "n", "value": 1}),
         ("attachments", {"id": new_id(), "session_id": session, "message_number": 1}),
         ("deliveries", {"id": new_id(), "session_id": session, "turn_id": turn}),
+        ("investigations", {"session_id": session}),
+        ("dependencies", {"session_id": session, "upstream_id": new_id()}),
+        ("key_results", {"session_id": session, "name": "r", "reply_id": reply}),
     ):
         conn.execute(tables.metadata.tables[table].insert().values(_whole(table, values)))
 
 
 def _whole(table: str, values: dict[str, Any]) -> dict[str, Any]:
     """The same with something in every column that needs it."""
-    chosen = {"state": _STATES.get(table, "done"), "kind": "question", "choices": [], "options": {}}
+    state = _STATES.get(table, "done")
+    chosen = {"state": state, "kind": "question", "choices": [], "options": {}, "display": "table"}
     made = dict(values)
     for column in tables.metadata.tables[table].c:
         if column.name in made or column.nullable or column.server_default is not None:

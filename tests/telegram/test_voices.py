@@ -23,7 +23,7 @@ from tests.engine.test_voices import Ensemble, says
 from tests.telegram.conversing import conversing, press, until_text
 from tests.telegram.server import Server
 from tests.telegram.station import ME, Station
-from tests.telegram.updates import Raw, group, message
+from tests.telegram.updates import BOB, Raw, group, message
 from tests.telegram.updates import press as pressed
 
 
@@ -426,6 +426,46 @@ async def test_without_an_archive_there_is_nothing_to_restore(talk: Talk) -> Non
     assert (elsewhere, again) == ("Nothing is archived.", "Nothing is archived.")
 
 
+async def test_a_chat_goes_on_in_an_earlier_session(talk: Talk) -> None:
+    """By its button below the list; the one it comes from keeps its history and has one, too."""
+    for one in ("Hi", "/title Milk and *honey*", "/new", "Ho", f"/title {'long ' * 12}"):
+        await talk.take(message(one))
+    offered = await talk.buttons("/sessions")
+    for _ in range(2):
+        await talk.take(pressed(offered["Milk and *honey*"]))
+    again = await talk.buttons("/sessions")
+
+    assert [words for _, words in talk.station.answers] == [
+        "Got it.",
+        "This button does nothing any more.",
+    ]
+    assert [words for _, _, words in talk.station.edits] == [
+        "Milk and *honey* is this chat's session. Write on."
+    ]
+    assert (await talk.session()).title == "Milk and *honey*"
+    assert list(again) == ["long long long long long long long long…"]
+
+
+async def test_a_chat_goes_on_in_no_session_that_is_not_its_own(talk: Talk) -> None:
+    """Nor in one that is archived, whoever forges the button; alone it has no button."""
+    await talk.take(message("Hi"))
+    await talk.take(message("/sessions"))
+    [alone] = [options for _, _, options in await talk.station.notices()]
+    mine = (await talk.session()).id
+    await talk.say("/new")
+    await talk.say("/unpin")
+    gone = (await talk.session()).id
+    await talk.say("/archive")
+
+    for one in (f"switch:{gone}", "switch:nonsense", "switch:"):
+        await talk.take(pressed(one))
+    await talk.take(pressed(f"switch:{mine}", chat=group()))
+
+    assert "buttons" not in alone
+    assert {words for _, words in talk.station.answers} == {"This button does nothing any more."}
+    assert all(one.key is None for one in await talk.station.sessions())
+
+
 async def test_a_pinned_session_is_put_away_with_a_button(talk: Talk) -> None:
     """One press does both; a second one finds nothing to do."""
     offered = await _offered(talk)
@@ -440,6 +480,29 @@ async def test_a_pinned_session_is_put_away_with_a_button(talk: Talk) -> None:
         "Archived. What you write next begins a new session."
     ]
     assert (await talk.say("/sessions archived")).startswith("1. Untitled session, ")
+
+
+async def test_only_the_owner_puts_a_session_away(talk: Talk) -> None:
+    """Who did not begin it is told so, and the attempts are written down; the button stays."""
+    await talk.take(message("/new", chat=group()))
+    session = await talk.session()
+    await talk.take(message("/archive", chat=group(), sender=BOB))
+    refused = (await talk.station.notices())[-1]
+    await talk.take(pressed(f"archive:{session.id}", chat=group(), sender=BOB))
+    kept = await talk.session()
+    await talk.take(pressed(f"archive:{session.id}", chat=group()))
+
+    words = "Only the owner of this session may archive it. /new begins another one."
+    assert (refused[1], "buttons" in refused[2]) == (words, False)
+    assert [told for _, told in talk.station.answers] == [words, "Got it."]
+    assert [shown for _, _, shown in talk.station.edits] == [
+        "Archived. What you write next begins a new session."
+    ]
+    assert (kept.id, kept.sticky) == (session.id, True)
+    assert await talk.station.audited() == [
+        *[("telegram:502", "archive", False)] * 2,
+        ("telegram:501", "archive", True),
+    ]
 
 
 async def test_what_is_busy_stays_pinned(talk: Talk) -> None:

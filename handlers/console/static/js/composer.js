@@ -31,6 +31,21 @@ export function addressed(text, caret, voices) {
   return found.length > 0 ? { found, from: caret - match[1].length - 1 } : null;
 }
 
+/** The voice that a text calls by @name first, as the service reads it; null for none. */
+export function mentioned(text, voices) {
+  let found = null;
+  for (const voice of voices) {
+    if (voice.active === false) continue;
+    const name = voice.name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    const match = new RegExp(`(^|\\s)@${name}(?=[\\s,.!?:]|$)`, "iu").exec(text);
+    if (!match) continue;
+    const at = match.index + match[1].length;
+    const sooner = found === null || at < found.at || (at === found.at && voice.name.length > found.voice.name.length);
+    if (sooner) found = { voice, at };
+  }
+  return found?.voice ?? null;
+}
+
 /** Files that fit, and a sentence for each that does not. */
 export function checked(files, have, limits = LIMITS) {
   const fit = [];

@@ -33,8 +33,8 @@ export async function rename({ session, title }) {
 }
 
 /**
- * Delete it; when others depend on it their names are told and it is asked once more. `others`
- * are the sessions of its project.
+ * Delete it; when others depend on it their names are told and it is asked once more. `others()`
+ * gives the sessions of its project, at once or as a promise.
  */
 export async function destroy({ session, title }, others) {
   const text = `“${title}” with its messages, key results and disposition will be gone. This cannot be undone.`;
@@ -43,7 +43,8 @@ export async function destroy({ session, title }, others) {
     await removeSession(session);
   } catch (error) {
     if (error.status !== 409) return failed(error);
-    if (!(await confirm({ title: "Others depend on it", text: waiting(session, others) ?? error.message, action: "Delete anyway", danger: true }))) return false;
+    const told = await waiting(session, others).catch(() => null);
+    if (!(await confirm({ title: "Others depend on it", text: told ?? error.message, action: "Delete anyway", danger: true }))) return false;
     try {
       await removeSession(session, { dependants: "keep" });
     } catch (again) {
@@ -55,8 +56,8 @@ export async function destroy({ session, title }, others) {
 }
 
 /** Who waits for a session, in a sentence; null when that is not known here. */
-function waiting(session, others) {
-  const titles = others.filter((one) => one.dependencies.some((dependency) => dependency.session === session)).map(({ title }) => `“${title}”`);
+async function waiting(session, others) {
+  const titles = (await others()).filter((one) => one.dependencies.some((dependency) => dependency.session === session)).map(({ title }) => `“${title}”`);
   if (titles.length === 0) return null;
   const [waits, theirs] = titles.length === 1 ? ["waits", "its"] : ["wait", "their"];
   return `${titles.join(", ")} ${waits} for it and cannot start until ${theirs} dependencies are edited.`;

@@ -80,7 +80,7 @@ export class InvestigationRows {
       { label: "Edit", icon: "sliders", run: () => go(`${projectLink(this.project.project)}/sessions/${one.session}`) },
       { label: "Prompt preview", icon: "eye", run: () => showPreview(one.session) },
       null,
-      { label: "Delete", icon: "trash", danger: true, run: () => this.after(destroy(one, this.project.investigations)) },
+      { label: "Delete", icon: "trash", danger: true, run: () => this.after(destroy(one, () => this.project.investigations)) },
     ];
   }
 

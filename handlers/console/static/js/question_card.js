@@ -6,7 +6,7 @@ import { icon } from "./icons.js";
 import { ago, when } from "./time.js";
 import { pretty } from "./tool_strip.js";
 
-const OVER = { expired: "Nobody answered in time.", cancelled: "Withdrawn: its turn ended first." };
+const OVER = { expired: "Nobody answered in time.", cancelled: "Withdrawn: the talk went on without it." };
 
 /** `answer(words)` is a promise of whether the answer was taken. */
 export function questionCard(question, answer) {

@@ -3,6 +3,8 @@
 import { get, may } from "./api.js";
 import { el, fill } from "./dom.js";
 import { icon } from "./icons.js";
+import { destroy as destroyInvestigation } from "./investigation_actions.js";
+import { projectApi } from "./investigations.js";
 import { menu } from "./menu.js";
 import { empty, spinner } from "./parts.js";
 import { go, visit } from "./router.js";
@@ -18,6 +20,7 @@ const VIEWS = [
   ["scheduled", "Scheduled"],
 ];
 const PAGE = 50;
+const LARGEST_PAGE = 200;
 const SEARCH_AFTER_MS = 220;
 const POLL_MS = 15_000;
 const SHORTEST_QUERY = 2;
@@ -94,12 +97,13 @@ export class SessionList {
     this.failed = null;
     if (!quietly) this.drawList();
     try {
-      const query = { view: this.view, limit: PAGE, cursor: more ? this.next : null };
-      const found = await get("/api/sessions", { query, signal: loading.signal });
+      // What is loaded already was ordered as it was then: quietly, all of it is read again.
+      const many = quietly ? Math.max(PAGE, this.sessions.length) : PAGE;
+      const found = await this.read(more ? this.next : null, many, loading.signal);
       if (this.loading !== loading) return;
-      const known = more ? this.sessions : quietly ? this.kept(found) : [];
+      const known = more ? this.sessions : [];
       this.sessions = sorted([...dropped(known, found.sessions), ...found.sessions], this.view);
-      if (more || !quietly || this.sessions.length <= PAGE) this.next = found.next ?? null;
+      this.next = found.next;
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!quietly) this.failed = error;
@@ -109,10 +113,17 @@ export class SessionList {
     if (!loading.signal.aborted) this.drawList();
   }
 
-  /** The pages after the first one, when only that was read again. */
-  kept(found) {
-    if (!found.next) return [];
-    return this.sessions.slice(PAGE);
+  /** So many sessions from a cursor on, and the cursor after them. */
+  async read(cursor, many, signal) {
+    const sessions = [];
+    let next = cursor;
+    do {
+      const limit = Math.min(LARGEST_PAGE, many - sessions.length);
+      const page = await get("/api/sessions", { query: { view: this.view, limit, cursor: next }, signal });
+      sessions.push(...page.sessions);
+      next = page.next ?? null;
+    } while (next && sessions.length < many);
+    return { sessions, next };
   }
 
   /** Bring a session up to date that changed here or elsewhere. */
@@ -361,7 +372,10 @@ export class SessionList {
   }
 
   async destroy(session) {
-    if (!(await destroy(session))) return;
+    const { project } = session;
+    const others = async () => (await get(projectApi(project))).investigations;
+    const gone = project ? await destroyInvestigation({ ...session, title: nameOf(session) }, others) : await destroy(session);
+    if (!gone) return;
     document.dispatchEvent(new CustomEvent("session-gone", { detail: session.session }));
     if (this.selected === session.session) go("/console/", { replace: true });
   }

@@ -1,7 +1,7 @@
 // One session: its conversation, its voices, and where one writes.
 
 import { ApiError, get, may, me, patch, post } from "../api.js";
-import { Composer } from "../composer.js";
+import { Composer, mentioned } from "../composer.js";
 import { confirm } from "../dialog.js";
 import { el, fill } from "../dom.js";
 import { Feed } from "../feed.js";
@@ -336,7 +336,7 @@ class SessionPage {
 
   // -- what goes out ---------------------------------------------------------------------------
 
-  async send({ text, files, busy, key = crypto.randomUUID(), target = this.aimed() }) {
+  async send({ text, files, busy, key = crypto.randomUUID(), target = this.addressee(text) }) {
     const one = { text, files, busy, key, target, state: "sending", turn: null, problem: null };
     one.again = () => this.resend(one);
     one.edit = () => {
@@ -405,7 +405,8 @@ class SessionPage {
 
   async interrupt() {
     const found = await this.command("The answer was not interrupted", "/interrupt", {});
-    if (found) this.interrupting = true;
+    // What sums up the talk goes on, and has nothing to ask.
+    if (found) this.interrupting = found.interrupt !== "idle";
     this.drawStatus();
   }
 
@@ -474,12 +475,17 @@ class SessionPage {
     return this.session.mode === "conductor" && this.many() && active(this.session.target) ? this.session.target : null;
   }
 
+  /** Whom words go to: the voice they call by its name, whoever is picked; null for all. */
+  addressee(text = this.composer.text.value) {
+    const named = this.many() ? mentioned(text ?? "", this.session.voices) : null;
+    return named?.voice ?? this.aimed();
+  }
+
   /** Why a message cannot be directed; null when it can. */
   unaimed(text) {
     const active = this.voices().filter((one) => one.active !== false);
-    if (this.session.mode !== "conductor" || active.length < 2 || this.aimed()) return null;
-    const named = active.some((one) => text.toLowerCase().includes(`@${one.name.toLowerCase()}`));
-    return named ? null : "Pick the voice that is to answer: in the voice panel, or with @ and its name.";
+    if (this.session.mode !== "conductor" || active.length < 2) return null;
+    return this.addressee(text) ? null : "Pick the voice that is to answer: in the voice panel, or with @ and its name.";
   }
 
   running() {
@@ -524,7 +530,7 @@ class SessionPage {
         session: () => this.session,
         voices: () => this.voices(),
         running: () => this.running(),
-        aimed: () => this.aimed(),
+        aimed: () => this.addressee(),
         unaimed: (text) => this.unaimed(text),
         closed: () => this.closed(),
         send: (message) => this.send(message),
@@ -656,7 +662,7 @@ class SessionPage {
       icon("pause"),
       this.interrupting ? "Interrupting …" : "Interrupt",
     );
-    fill(this.status, el("span", { class: "pulse" }), el("span", { class: "status-words", role: "status" }, words), this.clock, may("operator") && interrupt);
+    fill(this.status, el("span", { class: "pulse" }), el("span", { class: "status-words", role: "status" }, words), this.clock, may("operator") && turn.kind !== "compact" && interrupt);
     this.status.hidden = false;
     this.tick();
   }
@@ -777,7 +783,7 @@ class SessionPage {
   }
 
   async destroy() {
-    const gone = this.session.project ? await destroyInvestigation(this.findings.view, this.findings.project.investigations) : await destroy(this.row());
+    const gone = this.session.project ? await destroyInvestigation(this.findings.view, () => this.findings.project.investigations) : await destroy(this.row());
     if (!gone) return;
     document.dispatchEvent(new CustomEvent("session-gone", { detail: this.id }));
   }
