@@ -29,6 +29,7 @@ _REFUSED: Mapping[RefusalReason, tuple[int, str]] = {
     RefusalReason.DRAINING: (503, "Service unavailable"),
     RefusalReason.UNKNOWN: (404, "Not found"),
     RefusalReason.NOT_READY: (409, "Conflict"),
+    RefusalReason.UNDER_WAY: (409, "Conflict"),
 }
 _RETRY_AFTER = {429: "10", 503: "5"}
 

@@ -245,6 +245,7 @@ class RefusalReason(StrEnum):
     UNKNOWN = "unknown"
     FORBIDDEN = "forbidden"
     NOT_READY = "not_ready"
+    UNDER_WAY = "under_way"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ _LONGEST_SLEEP = timedelta(seconds=2)
 Refused = Callable[[str, Address | None], Awaitable[Refusal | None]]
 """Why somebody may not ring at an address any more; None when they may."""
 
+# How many instants of a task that takes longer than its interval wait for their turn.
+_MOST_WAITING = 100
 MOST_MADE = 500
 MOST_MADE_BY_ONE = 50
 
@@ -128,6 +130,8 @@ class Scheduler:
     async def _ring(
         self, task: Task, occurrence: OccurrenceId, at: datetime, *, manual: bool = False
     ) -> Accepted | Refusal:
+        if await self._database.read(occurrences.waits, occurrence):
+            return _under_way(task.name)
         outcome = await self._refusal(task) or await self._intake.accept(
             task.ring(occurrence, at, manual=manual)
         )
@@ -149,19 +153,25 @@ class Scheduler:
     # -- what people do ----------------------------------------------------------------------
 
     async def run(self, name: str, *, by: str) -> Accepted | Refusal:
-        """Run a task now, whatever its schedule says; recorded as a manual occurrence."""
+        """Run a task now, whatever its schedule says; recorded as a manual occurrence.
+
+        Refused while one of its occurrences is under way: no task overlaps itself.
+        """
         task = await self._find(name)
         if task is None:
             return _unknown(name)
         if task.problem is not None:
             return Refusal(RefusalReason.FORBIDDEN, task.problem)
         now = datetime.now(UTC)
-        occurrence = await self._database.write(
-            occurrences.record, name, now, state=OccurrenceState.DUE, at=now, manual=True
-        )
-        assert occurrence is not None
-        log.info("scheduler.manual", task=name, by=by)
-        return await self._ring(task, occurrence, now, manual=True)
+        occurrence = await self._database.write(_record_manual, name, now)
+        log.info("scheduler.manual", task=name, by=by, allowed=occurrence is not None)
+        if occurrence is None:
+            return _under_way(name)
+        outcome = await self._ring(task, occurrence, now, manual=True)
+        if isinstance(outcome, Refusal) and outcome.reason is RefusalReason.UNDER_WAY:
+            # Another one began in this moment: nobody waits for this one any more.
+            await self._skip(occurrence, outcome.detail)
+        return outcome
 
     async def add(self, new: NewTask) -> TaskView | Refusal:
         """Make a task; every replica knows it a moment later.
@@ -282,10 +292,21 @@ def _record(
     if task.problem is not None:
         _skipped(conn, task, due.run, task.problem, now)
         return None
-    if task.overlap == "skip" and occurrences.under_way(conn, task.name):
+    waiting = occurrences.under_way(conn, task.name)
+    if waiting and task.overlap == "skip":
         _skipped(conn, task, due.run, "the previous occurrence was still running", now)
         return None
+    if waiting > _MOST_WAITING:
+        _skipped(conn, task, due.run, f"{_MOST_WAITING} earlier occurrences wait already", now)
+        return None
     return occurrences.record(conn, task.name, due.run, state=OccurrenceState.DUE, at=now)
+
+
+def _record_manual(conn: sa.Connection, name: str, now: datetime) -> OccurrenceId | None:
+    store.lock(conn, name)
+    if occurrences.under_way(conn, name):
+        return None
+    return occurrences.record(conn, name, now, state=OccurrenceState.DUE, at=now, manual=True)
 
 
 def _skipped(conn: sa.Connection, task: Task, instant: datetime, reason: str, at: datetime) -> None:
@@ -396,6 +417,11 @@ def _enable(
         next_at = task.schedule.after(now) if on else None
         store.switch(conn, task.name, enabled=on, next_at=next_at)
     return None
+
+
+def _under_way(name: str) -> Refusal:
+    detail = f"the task {name!r} has a run under way; wait until it is over, or stop it"
+    return Refusal(RefusalReason.UNDER_WAY, detail)
 
 
 def _unknown(name: str) -> Refusal:

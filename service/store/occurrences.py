@@ -114,25 +114,38 @@ def get(conn: sa.Connection, occurrence: OccurrenceId) -> Occurrence | None:
 
 
 def due(conn: sa.Connection, *, limit: int = 100) -> list[Occurrence]:
-    """Occurrences that were recorded and have no turn yet, oldest first."""
+    """Occurrences that were recorded and may get their turn now, oldest first."""
     rows = conn.execute(
         sa.select(occurrences)
-        .where(occurrences.c.state == OccurrenceState.DUE.value)
+        .where(occurrences.c.state == OccurrenceState.DUE.value, sa.not_(_behind_another()))
         .order_by(occurrences.c.scheduled_at, occurrences.c.id)
         .limit(limit)
     )
     return [_occurrence(row) for row in rows]
 
 
-def under_way(conn: sa.Connection, task: str, *, besides: OccurrenceId | None = None) -> bool:
-    """Whether the task has another occurrence that is due or whose turn is not finished."""
+def under_way(conn: sa.Connection, task: str) -> int:
+    """How many occurrences of the task are due, or have a turn that is not finished."""
     states = (OccurrenceState.QUEUED.value, OccurrenceState.DUE.value)
-    query = sa.select(occurrences.c.id).where(
+    query = sa.select(sa.func.count()).where(
         occurrences.c.task == task, occurrences.c.state.in_(states)
     )
-    if besides is not None:
-        query = query.where(occurrences.c.id < besides)
-    return conn.execute(query.limit(1)).first() is not None
+    return conn.scalar(query) or 0
+
+
+def waits(conn: sa.Connection, occurrence: OccurrenceId) -> bool:
+    """Whether an occurrence must let another one of its task come to its end first."""
+    query = sa.select(_behind_another()).where(occurrences.c.id == occurrence)
+    return bool(conn.scalar(query))
+
+
+def _behind_another() -> sa.ColumnElement[bool]:
+    other = occurrences.alias("other")
+    earlier = sa.and_(other.c.state == OccurrenceState.DUE.value, other.c.id < occurrences.c.id)
+    running = other.c.state == OccurrenceState.QUEUED.value
+    return sa.exists().where(
+        other.c.task == occurrences.c.task, other.c.id != occurrences.c.id, running | earlier
+    )
 
 
 def newest(conn: sa.Connection, task: str, *, limit: int) -> list[Occurrence]:

@@ -71,6 +71,11 @@ def get(conn: sa.Connection, name: str) -> StoredTask | None:
     return _task(row) if row else None
 
 
+def lock(conn: sa.Connection, name: str) -> None:
+    """Let nobody else record an occurrence of the task until the transaction ends."""
+    conn.execute(sa.select(table.c.name).where(table.c.name == name).with_for_update())
+
+
 def due(conn: sa.Connection) -> tuple[datetime, list[StoredTask]]:
     """The database's clock, and the tasks whose next instant has come by it."""
     at = conn.execute(sa.select(now())).scalar_one()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from service.core.model import Accepted, Refusal, Source
+from service.core.model import Accepted, Refusal, RefusalReason, Source
 from service.core.schedule import Schedule
 from service.core.states import OccurrenceState
 from service.engine.keeping import NotKept
@@ -111,9 +111,9 @@ async def test_missed_instants_are_recorded(database: Database) -> None:
     assert all("not running" in str(reason) for _, reason in found[:3])
 
 
-@pytest.mark.parametrize(("overlap", "second"), [("skip", "skipped"), ("queue", "queued")])
+@pytest.mark.parametrize(("overlap", "second"), [("skip", "skipped"), ("queue", "due")])
 async def test_a_task_that_is_still_running(database: Database, overlap: str, second: str) -> None:
-    """The next instant is skipped, or waits, as the task says."""
+    """The next instant is skipped, or waits, as the task says; it does not overlap."""
     engine = Engine(database, ScriptedAgents(), RememberingSender())
     one = scheduler(engine, task(overlap=overlap))
     await one.run("greet", by="operator")
@@ -123,6 +123,39 @@ async def test_a_task_that_is_still_running(database: Database, overlap: str, se
 
     states = [state for state, _ in await recorded(database)]
     assert sorted(states) == sorted(["queued", second])
+
+
+async def test_what_waits_rings_when_the_run_before_is_over(database: Database) -> None:
+    """In the order in which it was due, one after the other."""
+    async with running(database) as engine:
+        one = scheduler(engine, task(overlap="queue"))
+        await one.define()
+        for hours in (2, 1):
+            at = last_hour() - timedelta(hours=hours)
+            await database.write(occurrences.record, "greet", at, state=OccurrenceState.DUE, at=at)
+        await one.ring_due()
+        first = [state for state, _ in await recorded(database)]
+        await _end_of_runs(engine, one)
+        await one.ring_due()
+        await _end_of_runs(engine, one)
+
+    assert first in (["queued", "due"], ["done", "due"])
+    assert await recorded(database) == [("done", None), ("done", None)]
+
+
+async def test_not_without_end_does_anything_wait(database: Database) -> None:
+    """A task that takes longer than its interval falls behind no further."""
+    engine = Engine(database, ScriptedAgents(), RememberingSender())
+    one = scheduler(engine, task(overlap="queue"))
+    now = datetime.now(UTC)
+    for hours in range(1, 102):
+        at = last_hour() - timedelta(hours=hours)
+        await database.write(occurrences.record, "greet", at, state=OccurrenceState.DUE, at=now)
+    await be_due_since(database, last_hour())
+
+    await one.ring_due()
+
+    assert (await recorded(database))[-1] == ("skipped", "100 earlier occurrences wait already")
 
 
 async def test_an_occurrence_whose_process_died_is_rung_later(database: Database) -> None:
@@ -141,18 +174,38 @@ async def test_an_occurrence_whose_process_died_is_rung_later(database: Database
 
 
 async def test_a_manual_run_is_an_occurrence_of_its_own(database: Database) -> None:
-    """It does not touch the schedule, and may be repeated."""
+    """It does not touch the schedule, and may be repeated, but not while it is under way."""
+    async with running(database) as engine:
+        one = scheduler(engine, task())
+        await one.define()
+        first = await _session_of_a_run(engine, one)
+        second = await _session_of_a_run(engine, one)
+    idle = scheduler(Engine(database, ScriptedAgents(), RememberingSender()), task())
+    asked = [await idle.run("greet", by="operator") for _ in range(2)]
+    unknown = await idle.run("nobody", by="operator")
+
+    assert first.id != second.id
+    assert [type(one) for one in asked] == [Accepted, Refusal]
+    assert asked[1] == Refusal(
+        RefusalReason.UNDER_WAY,
+        "the task 'greet' has a run under way; wait until it is over, or stop it",
+    )
+    assert isinstance(unknown, Refusal)
+    assert [one.manual for one in await idle.occurrences("greet")] == [True] * 3
+
+
+async def test_of_two_who_run_it_at_once_one_is_refused(database: Database) -> None:
+    """Whichever came first."""
     engine = Engine(database, ScriptedAgents(), RememberingSender())
     one = scheduler(engine, task())
     await one.define()
 
-    outcomes = [await one.run("greet", by="operator") for _ in range(2)]
-    unknown = await one.run("nobody", by="operator")
+    outcomes = await asyncio.gather(*(one.run("greet", by="operator") for _ in range(5)))
 
-    assert all(isinstance(outcome, Accepted) for outcome in outcomes)
-    assert len({outcome.turn for outcome in outcomes if isinstance(outcome, Accepted)}) == 2
-    assert isinstance(unknown, Refusal)
-    assert [one.manual for one in await one.occurrences("greet")] == [True, True]
+    states = [state for state, _ in await recorded(database)]
+    assert sum(isinstance(outcome, Accepted) for outcome in outcomes) == 1
+    assert states.count("queued") == 1
+    assert set(states) <= {"queued", "skipped"}
 
 
 async def test_a_sticky_task_goes_on_in_its_pinned_session(database: Database) -> None:
@@ -185,6 +238,12 @@ async def test_other_tasks_pin_nothing(database: Database) -> None:
     assert [(made.source, made.task, made.sticky) for made in (first, second)] == [
         (Source.SCHEDULED, "greet", False)
     ] * 2
+
+
+async def _end_of_runs(engine: Engine, one: Scheduler) -> None:
+    for run in await one.occurrences("greet"):
+        if run.turn is not None:
+            await engine.result(run.turn)
 
 
 async def _session_of_a_run(engine: Engine, one: Scheduler) -> Session:
