@@ -73,6 +73,7 @@ from service.store.database import Database
 from service.store.sessions import Session
 
 _LONGEST_WORD = 255
+_OF_A_TASK = ("cron", "timezone", "prompt", "name", "agent", "session", "once")
 _UPCOMING = 5
 _LARGEST = 2**53
 """No message has a larger number."""
@@ -255,7 +256,7 @@ class Api:
         The same `Idempotency-Key` makes no second one, and takes no other task.
         """
         key = idempotency_key(request)
-        body = await self.context.object(request)
+        body = await self.context.object(request, *_OF_A_TASK)
         session = body.get("session")
         if session is not None and not (isinstance(session, str) and is_id(session)):
             raise bad("session: the id of a session is needed, or nothing")

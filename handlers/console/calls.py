@@ -35,14 +35,18 @@ class Context:
     database: Database
     limits: BodyLimits
 
-    async def object(self, request: web.Request) -> Mapping[str, Any]:
-        """The JSON object a request brings. Raises HttpProblem."""
-        return as_object(parse_json(await read_body(request, self.limits), self.limits))
+    async def object(self, request: web.Request, *takes: str) -> Mapping[str, Any]:
+        """The JSON object a request brings; with `takes` it has no other fields.
 
-    async def object_or_nothing(self, request: web.Request) -> Mapping[str, Any]:
+        Raises HttpProblem.
+        """
+        body = as_object(parse_json(await read_body(request, self.limits), self.limits))
+        return only(body, *takes) if takes else body
+
+    async def object_or_nothing(self, request: web.Request, *takes: str) -> Mapping[str, Any]:
         """The same where there need not be a body."""
         body = await read_body(request, self.limits)
-        return as_object(parse_json(body, self.limits)) if body.strip() else {}
+        return only(as_object(parse_json(body, self.limits)), *takes) if body.strip() else {}
 
     async def session(self, request: web.Request) -> Session:
         """The session of the path. Raises HttpProblem 404."""
@@ -50,6 +54,16 @@ class Context:
         if found is None:
             raise no_session()
         return found
+
+
+def only(body: Mapping[str, Any], *takes: str) -> Mapping[str, Any]:
+    """The same object, when it has no other fields than these. Raises HttpProblem.
+
+    A field that is misspelt must not be left out in silence.
+    """
+    if others := [name for name in body if name not in takes]:
+        raise bad(f"{others[0][:100]}: not taken here; there are: {', '.join(takes)}")
+    return body
 
 
 def writable(session: Session) -> Session:

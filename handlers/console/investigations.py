@@ -127,7 +127,7 @@ class Investigating:
     async def depend(self, request: web.Request) -> web.Response:
         """Let a session depend on these and no others."""
         session = session_id(request)
-        body = await self.context.object(request)
+        body = await self.context.object(request, "dependencies")
         if not isinstance(body.get("dependencies"), list):
             raise unfit("dependencies: a list of {session, field?, value?} is needed")
         refusal = await checked(self._depend(session, body["dependencies"], _who(request)))
@@ -145,7 +145,7 @@ class Investigating:
     async def determine(self, request: web.Request) -> web.Response:
         """Set the disposition, or correct it."""
         session = session_id(request)
-        body = await self.context.object(request)
+        body = await self.context.object(request, "values")
         values = as_object(body.get("values"), "values")
         refusal = await checked(self.investigations.determine(session, values, by=_who(request)))
         return refused(refusal) if refusal is not None else await self.disposition(request)

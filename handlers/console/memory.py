@@ -64,10 +64,7 @@ class Remembered:
     async def change_state(self, request: web.Request) -> web.Response:
         """Merge into state and knobs, all or nothing; null takes a value away, a knob's too."""
         session = writable(await self.context.session(request))
-        body = await self.context.object(request)
-        unknown = sorted(set(body) - {"state", "knobs"})
-        if unknown:
-            raise bad(f"{unknown[0]}: only state and knobs can be changed")
+        body = await self.context.object(request, "state", "knobs")
         state = as_object(body.get("state", {}), "state")
         knobs = as_object(body.get("knobs", {}), "knobs")
         try:

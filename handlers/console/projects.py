@@ -134,7 +134,7 @@ class Projecting:
         visitor = request[VISITOR]
         project, _ = await self._found(request)
         require_owner(visitor, project)
-        share = read_share((await self.context.object(request)).get("share"))
+        share = read_share((await self.context.object(request, "share")).get("share"))
         name = request.match_info["name"]
         changed = await self.projects.share(project.id, name, share, by=visitor.name)
         return await self._after(request, project, changed)
@@ -151,7 +151,7 @@ class Projecting:
     async def order(self, request: web.Request) -> web.Response:
         """Put the sessions of a project in another order: 204."""
         project, _ = await self._found(request)
-        body = await self.context.object(request)
+        body = await self.context.object(request, "sessions")
         refusal = await self.projects.order(project.id, body.get("sessions"))
         return web.Response(status=204) if refusal is None else refused(refusal)
 
@@ -189,7 +189,7 @@ class Projecting:
 
         With the same Idempotency-Key the same one.
         """
-        body = await self.context.object(request)
+        body = await self.context.object(request, "text")
         text = clean(text_of(body, "text", most=LONGEST_TEXT))
         project = await self.projects.private(request[VISITOR].name)
         if isinstance(project, Refusal):

@@ -60,7 +60,7 @@ class Replaying:
         given = request.match_info["delivery"]
         if not is_id(given):
             raise missing("delivery")
-        confirm = (await self.context.object_or_nothing(request)).get("confirm", False)
+        confirm = (await self.context.object_or_nothing(request, "confirm")).get("confirm", False)
         if not isinstance(confirm, bool):
             raise bad("confirm: true or false is needed")
         new = await self.replays.deliver(
@@ -81,7 +81,7 @@ class Replaying:
 
     async def replay_received(self, request: web.Request) -> web.Response:
         """Try again what is in quarantine; what it became, 422 when it is still not understood."""
-        body = await self.context.object(request)
+        body = await self.context.object(request, "channel", "source", "event_key")
         names = [one.value for one in Channel]
         if body.get("channel") not in names:
             raise bad(f"channel: one of {', '.join(names)} is needed")

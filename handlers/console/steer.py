@@ -18,6 +18,7 @@ from handlers.console.calls import (
     bad,
     is_id,
     missing,
+    only,
     session_id,
     text_of,
     unfit,
@@ -55,6 +56,7 @@ from service.store.sessions import Session
 # All files of one message together may be as large as this many largest ones.
 _WORTH = 4
 _MESSAGE = "message"
+_OF_A_MESSAGE = ("text", "busy", "knobs", "target")
 _LONGEST_NAME = 255
 
 
@@ -94,7 +96,7 @@ class Steering:
     async def render(self, request: web.Request) -> web.StreamResponse:
         """Let the agent go on without a word from anybody."""
         session = session_id(request)
-        body = await self.context.object_or_nothing(request)
+        body = await self.context.object_or_nothing(request, "knobs")
         wish = Wish(kind=TurnKind.RENDER, knobs=await self._knobs(session, body))
         return await self.rung(request, session, wish)
 
@@ -150,7 +152,7 @@ class Steering:
         type_ = request.headers.get("Content-Type", "")
         if is_form(type_):
             return await self._form(request, type_)
-        body = await self.context.object(request)
+        body = await self.context.object(request, *_OF_A_MESSAGE, "attachments")
         files = _files(body.get("attachments"))
         check_files(files, self.context.limits)
         return body, files
@@ -164,7 +166,7 @@ class Steering:
         if [name for name, _ in form.fields] != [_MESSAGE]:
             raise bad(f"{_MESSAGE}: the form needs one part of this name with JSON, and files")
         value = parse_json(form.fields[0][1].encode(), limits)
-        return as_object(value, _MESSAGE), form.files
+        return only(as_object(value, _MESSAGE), *_OF_A_MESSAGE), form.files
 
     async def _knobs(self, session: SessionId, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The knobs to turn, as they are kept. Raises HttpProblem with what they take."""
@@ -184,7 +186,7 @@ class Steering:
     async def stop(self, request: web.Request) -> web.Response:
         """Stop what runs and what waits in a session; with `voice`, that voice alone."""
         session = await self.context.session(request)
-        body = await self.context.object_or_nothing(request)
+        body = await self.context.object_or_nothing(request, "voice")
         stopped = await self.stopped(session.id, body, by=request[VISITOR].name)
         return web.json_response({"stopped": stopped})
 
@@ -215,7 +217,7 @@ class Steering:
     async def interrupt(self, request: web.Request) -> web.StreamResponse:
         """Have what runs pause and ask how to go on; with `text`, go on with that."""
         session = await self.context.session(request)
-        body = await self.context.object_or_nothing(request)
+        body = await self.context.object_or_nothing(request, "text")
         if "text" in body:
             return await self.rung(request, session.id, interruption(body))
         outcome = await self.pause(session, by=request[VISITOR])
@@ -252,7 +254,7 @@ class Steering:
     async def answer(self, request: web.Request) -> web.Response:
         """Answer a question, once; its turn goes on."""
         session = await self.context.session(request)
-        body = await self.context.object(request)
+        body = await self.context.object(request, "question", "answer")
         asked, turn = await self.answered(session.id, body, by=request[VISITOR].name)
         where = {"Location": f"/api/turns/{turn}"}
         shown = {"question": asked, "turn": turn, "status_url": where["Location"]}

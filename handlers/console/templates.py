@@ -103,7 +103,7 @@ class Templating:
     async def instantiate(self, request: web.Request) -> web.Response:
         """Make a project of a template: 201; a number follows its name when that is taken."""
         visitor = request[VISITOR]
-        body = await self.context.object_or_nothing(request)
+        body = await self.context.object_or_nothing(request, "name")
         called = read_name(body["name"]) if body.get("name") is not None else None
         try:
             made = await self.templates.make_project(
@@ -125,7 +125,7 @@ class Templating:
     async def scan(self, request: web.Request) -> web.StreamResponse:
         """Run a template from end to end, in a project of its own, and tell as messages do."""
         found = await self._found(request)
-        body = await self.context.object_or_nothing(request)
+        body = await self.context.object_or_nothing(request, "text")
         name = found.stored.name
         text = text_of(body, "text", most=LONGEST_TEXT) if "text" in body else f"Run {name}"
         ring = scan_of(name, clean(text), by=request[VISITOR].name, key=idempotency_key(request))
@@ -139,7 +139,7 @@ class Templating:
         project = request.match_info["project"]
         if not is_id(project):
             raise missing("project")
-        name = (await self.context.object(request)).get("name")
+        name = (await self.context.object(request, "name")).get("name")
         saved = await self.templates.save(ProjectId(project), name, by=request[VISITOR].name)
         return _stored(saved)
 
@@ -147,7 +147,7 @@ class Templating:
         """The file that came, plain or as `source` of a JSON object."""
         if request.content_type == _MARKDOWN:
             return parse_text(await read_body(request, self.context.limits))
-        source = (await self.context.object(request)).get("source")
+        source = (await self.context.object(request, "source")).get("source")
         if not isinstance(source, str):
             raise bad(f"source: a text is needed, or send the file itself as {_MARKDOWN}")
         return source

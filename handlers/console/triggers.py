@@ -65,7 +65,7 @@ class Triggers:
         name = request.match_info["webhook"]
         if name not in self.outside.webhooks:
             raise missing("webhook")
-        body, is_json = _trial(await self.context.object_or_nothing(request))
+        body, is_json = _trial(await self.context.object_or_nothing(request, "body", "text"))
         try:
             outcome = await self.outside.ring(name, body, is_json=is_json)
         except BadInput as error:
@@ -78,7 +78,7 @@ class Triggers:
     async def allow(self, request: web.Request) -> web.Response:
         """Let a person or group write to the bot: 201, and 200 when they could already."""
         telegram = self._configured()
-        one = _chat_id((await self.context.object(request)).get("id"))
+        one = _chat_id((await self.context.object(request, "id")).get("id"))
         if one in telegram.allow:
             return web.json_response({"id": one, "origin": "config"})
         new = await self.outside.allowed.add(one, by=request[VISITOR].name)

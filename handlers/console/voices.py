@@ -14,6 +14,7 @@ from handlers.console.calls import (
     bad,
     is_id,
     missing,
+    only,
     text_of,
     unfit,
     writable,
@@ -36,6 +37,18 @@ _LONGEST_KEY = 255
 _LONGEST_TITLE = 200
 _LONGEST_MODEL = 200
 _OF_AGENT = ("provider", "prompt", "tools")
+_OF_A_SESSION = (
+    "agent",
+    "model",
+    "composition",
+    "voices",
+    "mode",
+    "continuation",
+    "title",
+    "busy",
+    "schema",
+    "key",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,7 @@ class Voicing:
         if given := [name for name in _OF_AGENT if name in body]:
             # Left out in silence, the session would be bound for life to what nobody asked for.
             raise unfit(f"{given[0]}: comes with the agent; or put a voice together in voices")
+        only(body, *_OF_A_SESSION)
         key = text_of(body, "key", most=_LONGEST_KEY) if "key" in body else None
         if key is not None and key != clean(key):
             # Replaced, two keys could become one and share a session.

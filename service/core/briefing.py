@@ -169,6 +169,8 @@ def _one_result(one: Preceding, result: UpstreamResult) -> str:
 
 
 def _how_to_work(tools: Collection[str]) -> str:
+    if not tools:
+        return ""
     lines = [
         "- Find things out with your tools instead of from memory, and say what you could not "
         "find out.",

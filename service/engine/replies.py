@@ -343,25 +343,25 @@ class ReplyInProgress:
         return response
 
     def _prompt(self, left: int) -> Prompt:
-        system = self._system()
-        if 1 < left <= _WRAP_UP + 1:
-            system += _WRAP_UP_NOTE.format(left=left - 1)
         compacting = self._turn.kind is TurnKind.COMPACT
         tools: Sequence[ToolSpec] = self._calls.offered() if left > 1 and not compacting else ()
+        system = self._system(tools)
+        if 1 < left <= _WRAP_UP + 1:
+            system += _WRAP_UP_NOTE.format(left=left - 1)
         return Prompt(system, self._history, tuple(self._steps), tools, self._limits.output_tokens)
 
-    def _system(self) -> str:
+    def _system(self, tools: Sequence[ToolSpec] = ()) -> str:
+        """The system prompt of a request that offers these tools."""
         begun = self._begun
         # Nothing is found out while the conversation is summed up.
         plain = begun.briefing is None or self._turn.kind is TurnKind.COMPACT
-        offered = () if plain else self._calls.offered()
         found = briefing.sections(
             company=begun.company,
             prompt=begun.voice.prompt,
             state=self._agents.sections(begun.voice, self._state, self._knobs),
             briefing=None if plain else begun.briefing,
             findings=None if plain else self._findings,
-            tools={one.name: one.description for one in offered},
+            tools={one.name: one.description for one in tools},
             occasion=begun.occasion,
         )
         return briefing.whole(found)

@@ -139,6 +139,33 @@ async def test_a_malformed_body_is_refused(site: Site) -> None:
     assert (await site.get("/api/sessions")).json == {"sessions": [], "next": None}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "field", "others"),
+    [
+        ("POST", "sessions", "agnet", "agent, model, composition, voices, mode"),
+        ("POST", "sessions/{session}/messages", "taget", "text, busy, knobs, target, attachments"),
+        ("POST", "sessions/{session}/render", "text", "knobs"),
+        ("POST", "sessions/{session}/stop", "voices", "voice"),
+        ("POST", "sessions/{session}/interrupt", "txet", "text"),
+        ("POST", "sessions/{session}/answer", "words", "question, answer"),
+        ("PATCH", "sessions/{session}/state", "colour", "state, knobs"),
+        ("POST", "tasks", "every", "cron, timezone, prompt, name, agent, session, once"),
+        ("POST", "inbox/replay", "key", "channel, source, event_key"),
+    ],
+)
+async def test_a_field_that_nobody_knows_is_refused(
+    site: Site, method: str, path: str, field: str, others: str
+) -> None:
+    """It may be misspelt: left out in silence, something else would happen than was meant."""
+    session = await site.session()
+
+    answer = await site.call(method, f"/api/{path.format(session=session)}", {field: "x"})
+
+    assert answer.status == 400
+    assert answer.json["detail"].startswith(f"{field}: not taken here; there are: {others}")
+    assert (await site.get(f"/api/sessions/{session}/messages")).json["messages"] == []
+
+
 async def test_sessions_are_listed_by_their_last_activity(each_site: Site) -> None:
     """The most recently active one comes first; `limit` cuts the list."""
     first, second = await each_site.session("first"), await each_site.session("second")

@@ -310,6 +310,22 @@ async def test_a_dependent_session_is_told_what_came_before(database: Database) 
     assert "\n\n".join(one.whole for one in preview) == told
 
 
+async def test_the_last_request_names_no_tools(database: Database) -> None:
+    """It has none: whatever the model was told to do with them would only be refused."""
+    session = await session_of(database, None, schema=SCHEMA)
+    agents = analysts([QUERY, Finished()], limits_=Limits(iterations=2))
+
+    async with running(database, agents) as engine:
+        await ask(engine, session)
+
+    first, last = agents.prompts
+    assert (len(first.tools) > 1, last.tools) == (True, ())
+    assert "## How to work" in first.system
+    assert "with set_disposition" in first.system
+    assert "## How to work" not in last.system
+    assert "## Disposition" in last.system
+
+
 async def test_a_changed_schema_makes_the_disposition_stale(database: Database) -> None:
     """The model is told, and given the new fields, from the next turn on."""
     session = await session_of(database, None, schema=SCHEMA)
