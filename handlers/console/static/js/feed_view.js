@@ -147,9 +147,9 @@ export class FeedView {
     const found = group.messages.map((one) => this.messageEntry(one));
     const many = this.host.many() || group.replies.some((one) => one.round > 1);
     let round = 0;
-    const rounds = Math.max(0, ...group.rounds.keys());
+    const rounds = Math.max(0, ...group.rounds.keys(), ...group.replies.map((one) => one.round));
     for (const reply of group.replies) {
-      if (reply.round !== round && many && (reply.round > 1 || rounds > 1)) found.push(this.roundEntry(reply.round, group));
+      if (reply.round !== round && many && rounds > 1) found.push(this.roundEntry(reply.round, group));
       round = reply.round;
       found.push(this.replyEntry(reply));
     }
