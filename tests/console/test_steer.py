@@ -318,10 +318,17 @@ async def test_an_answer_of_the_wrong_shape_is_refused(
 @pytest.mark.parametrize("session", [NOBODY, "nonsense", "%00"])
 async def test_there_is_nothing_to_steer_without_a_session(site: Site, session: str) -> None:
     """Every call of a session says that there is none."""
-    body = {"text": "hi", "question": NOBODY, "answer": "x"}
-    calls = ["messages", "render", "compact", "stop", "interrupt", "answer", "clear"]
+    bodies: dict[str, dict[str, str]] = {
+        "messages": {"text": "hi"},
+        "render": {},
+        "compact": {},
+        "stop": {},
+        "interrupt": {"text": "hi"},
+        "answer": {"question": NOBODY, "answer": "x"},
+        "clear": {},
+    }
 
-    answers = [await post(site, session, call, body) for call in calls]
+    answers = [await post(site, session, call, body) for call, body in bodies.items()]
     answers += [await site.get(f"/api/sessions/{session}/{one}") for one in ("questions", "state")]
     answers.append(await site.call("PATCH", f"/api/sessions/{session}/state", {}))
 
