@@ -10,23 +10,12 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from aiohttp import web_app
 
 from service.store import schema
 from service.store.database import Database
 from tests import postgres
 
 _numbers = count(1)
-
-
-@pytest.fixture(autouse=True)
-def _applications_are_let_go() -> Iterator[None]:
-    """Free what aiohttp keeps of every application there was, until the process ends.
-
-    A service has one; tests have thousands, each with a database and an engine.
-    """
-    yield
-    web_app._cached_build_middleware.cache_clear()  # noqa: SLF001 - there is no public way
 
 
 @pytest.fixture(scope="session")
