@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 from collections.abc import AsyncGenerator, Iterator
 from itertools import count
@@ -16,6 +17,12 @@ from service.store.database import Database
 from tests import postgres
 
 _numbers = count(1)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often: a sixth of the time of thousands of tests went into that."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 20)
 
 
 @pytest.fixture(scope="session")
