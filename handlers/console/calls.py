@@ -45,8 +45,9 @@ class Context:
 
     async def object_or_nothing(self, request: web.Request, *takes: str) -> Mapping[str, Any]:
         """The same where there need not be a body."""
-        body = await read_body(request, self.limits)
-        return only(as_object(parse_json(body, self.limits)), *takes) if body.strip() else {}
+        raw = await read_body(request, self.limits)
+        body = as_object(parse_json(raw, self.limits)) if raw.strip() else {}
+        return only(body, *takes) if takes else body
 
     async def session(self, request: web.Request) -> Session:
         """The session of the path. Raises HttpProblem 404."""

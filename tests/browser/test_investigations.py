@@ -159,12 +159,7 @@ async def test_sessions_are_put_in_order_and_deleted(shop: House, page: Page) ->
     kept = await page.js(_TITLES)
 
     await page.click("button", "More about one")
-    await page.click("menuitem", "Delete")
-    dialog = await page.find("dialog", "Delete this session?")
-    await page.click("button", "Delete", within=dialog)
-    dialog = await page.find("dialog", "Others depend on it")
-    warned = await dialog.text()
-    await page.click("button", "Delete anyway", within=dialog)
+    warned = await _delete_though_needed(page)
     await page.reads("“one” was deleted; edit the dependencies")
     page.forgive("409")
     await page.click("button", "More about this project")
@@ -191,12 +186,7 @@ async def test_a_list_also_names_who_needs_what_is_deleted(shop: House, page: Pa
     await shop.call("POST", f"/api/sessions/{one}/start", {})
     await shop.enter(page, "/console/")
     await page.click("button", "Menu of one")
-    await page.click("menuitem", "Delete")
-    dialog = await page.find("dialog", "Delete this session?")
-    await page.click("button", "Delete", within=dialog)
-    dialog = await page.find("dialog", "Others depend on it")
-    warned = await dialog.text()
-    await page.click("button", "Delete anyway", within=dialog)
+    warned = await _delete_though_needed(page)
     await page.reads("“one” is deleted")
     page.forgive("409")
     await page.gone("button", "Menu of one")
@@ -585,6 +575,17 @@ async def _drawn(page: Page, spec: dict[str, Any], rows: list[list[Any]]) -> dic
     table = {"columns": ["x", "y", "z"][: len(rows[0])], "rows": rows}
     found: dict[str, Any] = await page.js(_DRAWN % (json.dumps(spec), json.dumps(table)))
     return found
+
+
+async def _delete_though_needed(page: Page) -> str:
+    """Delete the session whose menu is open, and again after the warning; what that said."""
+    await page.click("menuitem", "Delete")
+    dialog = await page.find("dialog", "Delete this session?")
+    await page.click("button", "Delete", within=dialog)
+    dialog = await page.find("dialog", "Others depend on it")
+    warned: str = await dialog.text()
+    await page.click("button", "Delete anyway", within=dialog)
+    return warned
 
 
 async def _sign_in(home: House, page: Page, name: str, path: str) -> None:
