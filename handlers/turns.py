@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -87,6 +88,8 @@ class Telling:
 
     feed: Feed
     results: Results
+    held: Callable[[web.Request], AbstractAsyncContextManager[object]] = nullcontext
+    """Ends its block when whoever rang may hear no more."""
 
     async def tell(
         self,
@@ -101,6 +104,12 @@ class Telling:
         `stream` and `wait` are for those who ask for nothing: Accept and Prefer come first. What
         is not over in time is acknowledged, also a turn that waits for an answer.
         """
+        async with self.held(request):
+            return await self._tell(request, receipt, stream=stream, wait=wait)
+
+    async def _tell(
+        self, request: web.Request, receipt: Receipt, *, stream: bool, wait: timedelta | None
+    ) -> web.StreamResponse:
         asked = preferred_wait(request, LONGEST_WAIT)
         if accepts_events(request) or (stream and asked is None):
             return await self._stream(request, receipt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, partial
@@ -13,7 +14,7 @@ from aiohttp import web
 from handlers.console import openapi
 from handlers.console.calls import MOST, Context, Handler, Routes, bad, is_id, no_task, text_of
 from handlers.console.compositions import Composing
-from handlers.console.gate import VISITOR, Gate
+from handlers.console.gate import SAFE, VISITOR, Gate
 from handlers.console.investigations import Investigating
 from handlers.console.lists import Lists
 from handlers.console.memory import Remembered
@@ -56,7 +57,7 @@ from handlers.turns import (
     pruned,
     refused,
 )
-from service.core.model import Binding, Refusal, RefusalReason, SessionId, TurnId
+from service.core.model import Binding, ProjectId, Refusal, RefusalReason, SessionId, TurnId
 from service.engine.compositions import Compositions
 from service.engine.controls import Controls
 from service.engine.feed import Feed
@@ -77,6 +78,7 @@ _OF_A_TASK = ("cron", "timezone", "prompt", "name", "agent", "session", "once")
 _UPCOMING = 5
 _LARGEST = 2**53
 """No message has a larger number."""
+_PROJECT: web.RequestKey[ProjectId | None] = web.RequestKey("project")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Api:
             self.context,
             self.intake,
             self.controls,
-            Telling(self.feed, self.results),
+            Telling(self.feed, self.results, self._held),
             self.agents,
             self.abilities,
             Voicing(self.context, self.controls, self.compositions, self.agents),
@@ -189,10 +191,18 @@ class Api:
 
     async def _authorised(self, handler: Handler, request: web.Request) -> web.StreamResponse:
         visitor = await self.gate.admit(request)
-        project = await self.rights.check(request, visitor)
-        membership = partial(self.rights.watched, project, visitor)
-        async with self.gate.held(request, visitor, membership):
+        request[_PROJECT] = await self.rights.check(request, visitor)
+        if request.method not in SAFE:
+            # What it does may itself end what lets it in, and is not to be cut off for that.
             return await handler(request)
+        async with self._held(request):
+            return await handler(request)
+
+    def _held(self, request: web.Request) -> AbstractAsyncContextManager[None]:
+        """Cut the connection should its visitor be shut out inside of the block."""
+        visitor = request[VISITOR]
+        membership = partial(self.rights.watched, request[_PROJECT], visitor)
+        return self.gate.held(request, visitor, membership)
 
     # -- sessions ----------------------------------------------------------------------------
 

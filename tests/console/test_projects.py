@@ -279,6 +279,48 @@ async def test_whoever_is_shut_out_is_told_nothing_more(place: Place) -> None:
     assert (stream.status, first) == (200, b"retry: 2000\n")
 
 
+async def test_whoever_deletes_a_project_is_told_that_it_is_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off as somebody who sees it no more, a client would ask once more, for what is gone."""
+    olga, written = await place.browser("olga"), Database.write
+
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
+        """A commit that is told later than somebody looked who may still see what."""
+        done = await written(*args, **kwargs)
+        await asyncio.sleep(1.5)
+        return done
+
+    with monkeypatch.context() as slow:
+        slow.setattr(Database, "write", slowly)
+        done = await olga.call("DELETE", f"/api/projects/{place.project}?sessions=delete")
+
+    assert done.status == 204
+
+
+@pytest.mark.parametrize("wanted", [{"Prefer": "wait=50"}, {"Accept": "text/event-stream"}])
+async def test_whoever_is_shut_out_is_not_told_how_their_message_is_answered(
+    local_database: Database, wanted: dict[str, str]
+) -> None:
+    """It is answered, for those who may still read it."""
+    gate = Gate()
+    async with asyncio.timeout(60), serving(local_database, working(gate)) as site:
+        olga, ed = await person(site, "olga"), await person(site, "ed")
+        project = await shared(olga)
+        one = f"/api/sessions/{await made(site, project, 'Chargebacks')}"
+        path = f"{one}/messages"
+        sending = asyncio.create_task(ed.call("POST", path, {"text": "Go."}, wanted))
+        await gate.inside.wait()
+        await olga.call("DELETE", f"/api/projects/{project}/members/ed")
+        with pytest.raises(aiohttp.ClientError):
+            await sending
+        gate.open.set()
+        turn = (await olga.call("GET", path)).json["messages"][0]["turn"]
+        found = (await olga.call("GET", f"/api/turns/{turn}?wait=60")).json
+
+    assert found["state"] == "succeeded"
+
+
 async def test_a_task_rings_into_a_session_that_one_may_write_in(place: Place) -> None:
     """Else it would be a way round."""
     body = {"cron": "0 8 * * *", "prompt": "Hi.", "session": place.session}
