@@ -247,6 +247,21 @@ async def test_a_talk_on_a_phone(home: House, page: Page) -> None:
     assert await page.js("location.pathname") == "/console/"
 
 
+async def test_a_talk_that_fits_does_not_scroll(home: House, page: Page) -> None:
+    """What only screen readers hear takes no room below it."""
+    session = await home.session("Short", agent="ann")
+    await page.looks(1280, 800)
+    await home.enter(page, f"/console/sessions/{session}")
+    await page.becomes("document.querySelector('.feed-scroll .turn') !== null")
+
+    over = await page.js(
+        "(({scrollHeight, clientHeight}) => scrollHeight - clientHeight)"
+        "(document.querySelector('.feed-scroll'))"
+    )
+
+    assert over == 0
+
+
 async def test_everything_by_keyboard(home: House, page: Page) -> None:
     """From the sign-in to an answer, a rename and a deletion without a pointer."""
     home.model.play("story/ann", "Typed, I see.")
