@@ -38,7 +38,7 @@ class ServiceProcess:
         async with asyncio.timeout(_READY_SECONDS):
             return await asyncio.shield(self._ready)
 
-    async def died(self, *, seconds: float = 30.0) -> int:
+    async def died(self, *, seconds: float = 60.0) -> int:
         """Wait until the process is gone by itself; return its exit code."""
         async with asyncio.timeout(seconds):
             code = await self._process.wait()

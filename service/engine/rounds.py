@@ -229,6 +229,7 @@ class Rounds:
 
     async def _begin(self, speakers: Sequence[Speaker]) -> None:
         """Store the end of this round and the beginning of the next."""
+        reach("rounds.ended")
         await _whole(self._write(list(self._parts), speakers))
         reach("rounds.began")
 

@@ -11,7 +11,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.process import service, service_again
 
 ANN = 501
 KEY = {"Idempotency-Key": "post-1"}
+DAILY = "0 0 * * *"
 STREAMED = "Please answer slowly for 2 s"
 WITH_TOOL = "Please roll a dice, slowly"
 
@@ -144,8 +145,9 @@ async def test_a_webhook_post_is_answered_once(
 @pytest.mark.parametrize("point", CRON)
 async def test_a_due_instant_is_rung_once(database_url: str, tmp_path: Path, point: str) -> None:
     """The occurrence is recorded before it is rung, and rung once, whenever the process dies."""
-    config = _config(tmp_path, database_url, task=True)
-    await _let_a_tick_be_due(database_url)
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    config = _config(tmp_path, database_url, task=DAILY)
+    await _let_a_tick_be_due(database_url, DAILY, midnight)
     async with service(config, kill_at=point) as doomed:
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
@@ -163,7 +165,42 @@ async def test_a_due_instant_is_rung_once(database_url: str, tmp_path: Path, poi
     assert len(turns) == len(found)
 
 
-def _config(folder: Path, url: str, *, telegram: BotApi | None = None, task: bool = False) -> Path:
+async def test_an_instant_that_waits_is_rung_after_the_one_before(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Killed while one runs, and once more with the next one on record that waits for it."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    instants = [midnight - timedelta(minutes=2), midnight - timedelta(minutes=1)]
+    crons = ["58 23 * * *", "59 23 * * *"]
+    for cron, at, point in zip(crons, instants, ["feed.appended", "scheduler.recorded"]):
+        config = _config(tmp_path, database_url, task=cron, prompt=STREAMED)
+        await _let_a_tick_be_due(database_url, cron, at)
+        async with service(config, kill_at=point) as doomed:
+            assert await doomed.died() == -signal.SIGKILL
+    await expire_leases(database_url)
+    waiting = {one["scheduled_at"]: one["state"] for one in await _occurrences(database_url)}
+
+    async with service_again(config) as running:
+        await running.ready()
+        await _settled(database_url, turns=2)
+        await running.stop()
+
+    found = [one for one in await _occurrences(database_url) if one["scheduled_at"] in instants]
+    turns = {one["id"]: one for one in await _rows(database_url, tables.turns)}
+    first, second = (turns[one["turn_id"]] for one in found)
+    assert waiting == dict(zip(instants, ["queued", "due"]))
+    assert [one["state"] for one in found] == ["done", "done"]
+    assert first["finished_at"] <= second["started_at"]
+
+
+def _config(
+    folder: Path,
+    url: str,
+    *,
+    telegram: BotApi | None = None,
+    task: str | None = None,
+    prompt: str = "Good day",
+) -> Path:
     lines = [
         "[server]\nport = 0\ndrain = '1s'",
         "[log]\nformat = 'json'",
@@ -176,10 +213,10 @@ def _config(folder: Path, url: str, *, telegram: BotApi | None = None, task: boo
             f"[telegram]\ntoken = 'file:{folder}/token'\nagent = 'assistant'\n"
             f"allow = [{ANN}]\napi_base_url = '{telegram.url}'"
         )
-    if task:
+    if task is not None:
         lines.append(
-            "[tasks.daily]\ncron = '0 0 * * *'\nagent = 'assistant'\nprompt = 'Good day'\n"
-            "catch_up = '25h'"
+            f"[tasks.daily]\ncron = '{task}'\nagent = 'assistant'\nprompt = '{prompt}'\n"
+            "catch_up = '25h'\noverlap = 'queue'"
         )
     path = folder / "ringback.toml"
     path.write_text("\n\n".join(lines), "utf-8")
@@ -200,15 +237,12 @@ async def _post_to(url: str) -> dict[str, Any] | None:
         return None
 
 
-async def _let_a_tick_be_due(url: str) -> None:
-    """Leave the database as a service that stopped just before midnight would have."""
-    schedule = Schedule.parse("0 0 * * *", "UTC")
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+async def _let_a_tick_be_due(url: str, cron: str, at: datetime) -> None:
+    """Leave the database as a service that stopped just before an instant would have."""
+    schedule = str(Schedule.parse(cron, "UTC"))
     await _with(
         url,
-        lambda conn: tasks.define(
-            conn, "daily", schedule=str(schedule), next_at=midnight, enabled=True
-        ),
+        lambda conn: tasks.define(conn, "daily", schedule=schedule, next_at=at, enabled=True),
     )
 
 
@@ -227,7 +261,7 @@ def _expire(conn: sa.Connection) -> None:
 
 async def _settled(url: str, *, turns: int, of_task: bool = False) -> None:
     """Wait until that many turns are over and nothing is left to send."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = await _rows(url, tables.turns)
             sending = await _rows(url, tables.deliveries)
@@ -236,6 +270,11 @@ async def _settled(url: str, *, turns: int, of_task: bool = False) -> None:
             if len(over) == len(found) >= turns and not rest:
                 return
             await asyncio.sleep(0.05)
+
+
+async def _occurrences(url: str) -> Sequence[sa.RowMapping]:
+    found = await _rows(url, tables.occurrences)
+    return sorted(found, key=lambda one: one["scheduled_at"])
 
 
 async def _rows(url: str, table: sa.Table) -> Sequence[sa.RowMapping]:

@@ -1,0 +1,85 @@
+"""kill -9 between two rounds of several voices: what was said stays, and nobody speaks twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.crash.test_kill import expire_leases
+from tests.process import service, service_again
+
+ALL = [(name, number) for name in ("Ada", "Bob") for number in (1, 2, 3)]
+SAID = "Say it."
+
+
+@pytest.mark.parametrize("point", ["rounds.ended", "rounds.began", "rounds.began*2"])
+async def test_the_next_round_begins_once(database_url: str, tmp_path: Path, point: str) -> None:
+    """All voices are heard once in every round, whichever side of it the process died on."""
+    config = _config(tmp_path, database_url)
+    async with service(config, kill_at=point) as doomed:
+        turn = await _ring(await doomed.ready())
+        assert await doomed.died() == -signal.SIGKILL
+    await expire_leases(database_url)
+
+    async with service_again(config) as running:
+        result, messages = await _told(await running.ready(), turn)
+        await running.stop()
+
+    replies = [(one["name"], one["round"]) for one in result["replies"]]
+    said = sorted(one["text"] for one in messages)
+    assert result["state"] == "succeeded"
+    assert sorted(replies) == ALL
+    assert said == sorted([SAID, *(one["text"] for one in result["replies"])])
+    assert all(one["text"] for one in result["replies"])
+
+
+def _config(folder: Path, url: str) -> Path:
+    path = folder / "ringback.toml"
+    path.write_text(
+        f"""
+[server]
+port = 0
+drain = "1s"
+tokens = ["file:{folder}/token"]
+[log]
+format = "json"
+[database]
+url = {json.dumps(url)}
+[compositions.duo]
+voices = [
+  {{ provider = "offline", model = "echo", prompt = "You are Ada.", name = "Ada", rounds = 2 }},
+  {{ provider = "offline", model = "echo", prompt = "You are Bob.", name = "Bob", rounds = 2 }},
+]
+""",
+        "utf-8",
+    )
+    (folder / "token").write_text("t" * 40, "utf-8")
+    return path
+
+
+def _client(url: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(url, headers={"Authorization": "Bearer " + "t" * 40})
+
+
+async def _ring(url: str) -> str:
+    async with _client(url) as client:
+        async with client.post("/api/sessions", json={"composition": "duo"}) as made:
+            session = (await made.json())["session"]
+        path = f"/api/sessions/{session}/messages"
+        async with client.post(path, json={"text": SAID}) as sent:
+            turn: str = (await sent.json())["turn"]
+            return turn
+
+
+async def _told(url: str, turn: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The result of a turn once it is over, and the messages of its session."""
+    async with _client(url) as client:
+        async with client.get(f"/api/turns/{turn}", params={"wait": 60}) as got:
+            result: dict[str, Any] = await got.json()
+        async with client.get(f"/api/sessions/{result['session']}/messages") as read:
+            return result, (await read.json())["messages"]
