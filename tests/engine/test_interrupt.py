@@ -250,6 +250,28 @@ async def test_a_message_that_interrupts_comes_right_after(database: Database) -
     assert len(agents.prompts) == 2
 
 
+@pytest.mark.parametrize("first_word", [Busy.INTERRUPT, Busy.QUEUE])
+async def test_an_interruption_and_a_message_come_at_the_same_moment(
+    database: Database, first_word: Busy
+) -> None:
+    """Stored in one transaction, they are answered in their order, each by its own turn."""
+    gate, words = Gate(), {Busy.INTERRUPT: "do it otherwise", Busy.QUEUE: "and then this"}
+    order = [first_word, *(set(words) - {first_word})]
+    later = [[TextDelta(text), Finished()] for text in ("First.", "Second.")]
+
+    async with running(database, working(gate, *later)) as engine:
+        accepted = await engine.accept("do it")
+        await gate.inside.wait()
+        both = await asyncio.gather(*(engine.accept(words[busy], busy=busy) for busy in order))
+        gate.open.set()
+        interrupted = await engine.result(accepted.turn)
+        results = [await engine.result(one.turn) for one in both]
+
+    assert interrupted.turn.ended is Ended.INTERRUPTED
+    assert [one.turn.busy for one in results] == order
+    assert [one.text for one in results] == ["First.", "Second."]
+
+
 async def test_a_stranger_s_message_does_not_interrupt(database: Database) -> None:
     """It waits in line like any other, and the attempt is noted."""
     gate = Gate()
