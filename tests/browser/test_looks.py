@@ -298,6 +298,19 @@ async def test_everything_by_keyboard(home: House, page: Page) -> None:
     await page.reads("No sessions yet")
 
 
+async def test_the_first_tab_leads_past_the_navigation(home: House, page: Page) -> None:
+    """What comes next by keyboard is in the content, on the same page."""
+    await home.enter(page, "/console/more")
+    await page.find("heading", "More")
+    await page.press("Tab")
+    first = await page.js("document.activeElement.innerText")
+    await page.press("Enter", "Tab")
+
+    assert first == "Skip to content"
+    assert await page.js("document.querySelector('main').contains(document.activeElement)")
+    assert await page.js("location.pathname") == "/console/more"
+
+
 async def test_the_focus_is_always_seen(home: House, page: Page) -> None:
     """Whatever Tab reaches has an outline or a ring."""
     await home.session("Hello", agent="ann")
