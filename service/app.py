@@ -71,6 +71,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _DELIVERIES_AT_ONCE = 64
 # After the turns have ended or were handed over, their last words get this long to leave.
 _LAST_WORDS = timedelta(seconds=5)
+# A connection may say nothing for so long, also in the middle of a request's head; proxies keep
+# theirs for one or two minutes, and should be the ones that close it.
+_SILENT_SECONDS = 150.0
 # A loop that has not come round for this long is not ready for work.
 _STALE_SECONDS = 60.0
 
@@ -297,6 +300,7 @@ class App:
             access_log=None,
             shutdown_timeout=2.0,
             handle_signals=False,
+            keepalive_timeout=_SILENT_SECONDS,
             # What was refused unread is not read for long.
             lingering_time=1.0,
         )

@@ -9,14 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
+from yarl import URL
 
 from handlers.health import Check, Guard, Health
 from handlers.http import HttpProblem, problems_middleware
 from service.app import open_app
 from service.config import DatabaseSettings, Settings
 from service.engine.metrics import Metrics
-from tests.webhook.site import Answer, listening
+from tests.webhook.site import Answer, closed, listening
 
 ALWAYS = timedelta()
 LONG = timedelta(hours=1)
@@ -200,6 +202,22 @@ async def test_no_answer_is_kept_or_guessed_at(sqlite_url: str) -> None:
         "/api/nowhere": (404, "no-store", "nosniff"),
         "/console/signin": (200, "no-cache", "nosniff"),
     }
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /livez HTTP/1.1\r\nHost: here\r\n"])
+async def test_who_says_nothing_is_not_listened_to_for_ever(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, beginning: bytes
+) -> None:
+    """Neither before a request nor in its head, so that nobody can occupy every connection."""
+    monkeypatch.setattr("service.app._SILENT_SECONDS", 0.2)
+    settings = Settings(database=DatabaseSettings(url=sqlite_url))
+    async with open_app(settings, port=0, channels=False) as app, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(app.url).port)
+        writer.write(beginning)
+        answer = await reader.read()
+        await closed(writer)
+
+    assert answer == b""
 
 
 async def test_the_service_is_not_ready_while_it_shuts_down(sqlite_url: str) -> None:
