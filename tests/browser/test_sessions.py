@@ -120,6 +120,9 @@ async def test_an_archived_session_can_only_be_read(home: House, page: Page) -> 
     await page.click("link", await row(page))
     await page.find("article", "ann")
     await page.gone("textbox", "Message")
+    # The list is still the one it was picked from.
+    await page.reload()
+    await page.until(lambda: titled(page, "A finished talk"), "it is listed")
     await page.click("button", "Restore to active")
     await page.find("textbox", "Message")
     await page.click("tab", "Active")

@@ -1,6 +1,8 @@
 // What is being written in sessions and was not sent: it outlives a look at another page, and its
 // words outlive loading the page anew.
 
+import { keep } from "./keeping.js";
+
 const drafts = new Map();
 const KEPT = "draft:";
 
@@ -22,20 +24,11 @@ export function forget(session) {
 /** Nothing is left in the browser of somebody who signs out. */
 export function forgetAll() {
   drafts.clear();
-  keep((storage) => Object.keys(storage).filter((one) => one.startsWith(KEPT)).forEach((one) => storage.removeItem(one)));
+  keep((storage) => storage.clear());
 }
 
 /** Of the same person only: another one may have signed in in this window. */
 function kept(session, name) {
   const found = JSON.parse(keep((storage) => storage.getItem(KEPT + session)) ?? "null");
   return found?.text && found.name === name ? { text: found.text, files: [] } : null;
-}
-
-/** Do something with what the window keeps, in browsers that allow it. */
-function keep(work) {
-  try {
-    return work(sessionStorage) ?? null;
-  } catch {
-    return null;
-  }
 }

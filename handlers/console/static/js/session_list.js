@@ -5,6 +5,7 @@ import { el, fill } from "./dom.js";
 import { icon } from "./icons.js";
 import { destroy as destroyInvestigation } from "./investigation_actions.js";
 import { projectApi } from "./investigations.js";
+import { keep } from "./keeping.js";
 import { menu } from "./menu.js";
 import { empty, spinner } from "./parts.js";
 import { go, visit } from "./router.js";
@@ -19,6 +20,7 @@ const VIEWS = [
   ["archived", "Archived"],
   ["scheduled", "Scheduled"],
 ];
+const VIEW = "sessions-view";
 const PAGE = 50;
 const LARGEST_PAGE = 200;
 const SEARCH_AFTER_MS = 220;
@@ -28,7 +30,7 @@ const SHORTEST_QUERY = 2;
 export class SessionList {
   constructor(side) {
     this.side = side;
-    this.view = "active";
+    this.view = lastView();
     this.sessions = [];
     this.next = null;
     this.selected = null;
@@ -227,6 +229,7 @@ export class SessionList {
   show(view) {
     this.clearSearch();
     this.view = view;
+    keep((storage) => storage.setItem(VIEW, view));
     this.sessions = [];
     this.next = null;
     this.markTabs();
@@ -511,4 +514,10 @@ function mark(link, selected) {
 function dropped(known, found) {
   const ids = new Set(found.map((one) => one.session));
   return known.filter((one) => !ids.has(one.session));
+}
+
+/** What this window showed before its page was loaded anew. */
+function lastView() {
+  const kept = keep((storage) => storage.getItem(VIEW));
+  return VIEWS.some(([view]) => view === kept) ? kept : "active";
 }
