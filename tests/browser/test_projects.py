@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.core.access import UserRole
-from tests.browser.house import House
+from tests.browser.house import Gate, House
 from tests.browser.page import Page
 
 _AUDIT = """\
@@ -67,16 +67,26 @@ async def test_names_of_people_are_suggested(home: House, page: Page) -> None:
 
 async def test_a_template_is_run_as_a_scan(home: House, page: Page) -> None:
     """In a project of whoever presses it; its session tells what becomes of it."""
-    home.model.play("story/ann", "It is nothing.")
+    gate = Gate()
+    home.model.play("story/ann", ["It is", gate, " nothing."])
     await home.call("PUT", "/api/templates/Audit", {"source": _AUDIT})
     await home.enter(page, "/console/templates/Audit")
     await page.click("button", "Run as a scan")
     dialog = await page.find("dialog", "Run Audit as a scan?")
     words = await dialog.text()
     await page.click("button", "Run", within=dialog)
+    await gate.reached()
+    # It waits for its session, and asks nobody anything.
+    busy = "[...document.querySelectorAll('.session-flag')].map(one => one.innerText.trim())"
+    await page.becomes(f"JSON.stringify({busy}) === JSON.stringify(['It answers', 'It answers'])")
+    gate.open()
     await page.reads("0 of 1 sessions came to a result.")
     where = await page.js("location.pathname")
     (project,) = (await home.call("GET", "/api/projects"))["projects"]
+
+    await page.click("button", "Project")
+    await page.becomes(f"location.pathname === '/console/projects/{project['project']}'")
+    await page.find("heading", project["name"])
 
     assert "It begins 1 session in a new project of yours" in words
     assert where.startswith("/console/sessions/")

@@ -524,7 +524,10 @@ class ReplyBlock {
         steps.disabled = false;
       });
     }
-    const tools = !open && reply.state !== "waiting" && (reply.said || reply.segments.length > 0) && el("div", { class: "reply-tools" }, copy, steps, took && el("small", {}, took));
+    const over = !open && reply.state !== "waiting" && (reply.said || reply.segments.length > 0);
+    const project = reply.turn && this.view.host.scan() && el("button", { class: "button quiet small", type: "button", title: "Open the project that this scan made" }, icon("project"), "Project");
+    if (project) project.addEventListener("click", () => this.view.host.project(reply.turn));
+    const tools = (over || project) && el("div", { class: "reply-tools" }, over && copy, over && steps, project, over && took && el("small", {}, took));
     fill(this.foot, failed, tools);
   }
 }

@@ -13,7 +13,8 @@ export function sourceIcon(session) {
 }
 
 export const nameOf = (session) => session.title || "New session";
-export const isBusy = (session) => BUSY.has(session.state);
+/** Whether it works; a scan waits for its own sessions, and asks nobody. */
+export const isBusy = (session) => BUSY.has(session.state) || (session.state === "waiting" && Boolean(session.scan));
 
 /** Whether a session belongs into a view of the list. */
 export function belongs(session, view) {

@@ -313,6 +313,17 @@ class SessionPage {
     this.filling = false;
   }
 
+  /** Go to the project that a scan has made. */
+  async openProjectOf(turn) {
+    try {
+      const { scan } = await get(`/api/turns/${turn}`, { signal: this.signal });
+      if (scan?.project) go(projectLink(scan.project));
+      else toast("Its project is not made yet, or was deleted");
+    } catch (error) {
+      problem(error, "The project could not be found");
+    }
+  }
+
   /** Read the events of an old turn, to show how its answer came about. */
   async steps(turn) {
     try {
@@ -521,6 +532,8 @@ class SessionPage {
       steps: (turn) => this.steps(turn),
       answer: (question, words) => this.answer(question, words),
       copy: (words) => copy(words),
+      scan: () => Boolean(this.session.scan),
+      project: (turn) => this.openProjectOf(turn),
     });
     const fillIn = el("button", { class: "button small", type: "button", onclick: () => this.fillHole() }, "Show what is in between");
     fill(this.view.gap, fillIn);
