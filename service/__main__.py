@@ -132,9 +132,9 @@ def check_config(config: Config = None) -> None:
 
     check(settings)
     _say(
-        f"The configuration is good: {len(settings.agents)} agents, "
-        f"{len(settings.webhooks)} webhooks, {len(settings.tasks)} tasks, "
-        f"Telegram {'on' if settings.telegram else 'off'}."
+        f"The configuration is good. Agents: {len(settings.agents)}, webhooks: "
+        f"{len(settings.webhooks)}, tasks: {len(settings.tasks)}, "
+        f"Telegram: {'on' if settings.telegram else 'off'}."
     )
 
 

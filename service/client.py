@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 import aiohttp
 
 from service.config import Log, Server, Settings
+from service.egress import reason
 from service.errors import BadInput, DatabaseBusy, StoreDown
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
@@ -86,7 +86,7 @@ class Client:
                     raise ServiceLeft("the service is stopping; try again")
                 return await _json(response)
         except aiohttp.ClientError as error:
-            raise ServiceLeft(f"the service cannot be reached: {_reason(error)}") from error
+            raise ServiceLeft(f"the service cannot be reached: {reason(error)}") from error
 
     async def run_task(self, name: str) -> Receipt:
         """Run a task now."""
@@ -125,8 +125,8 @@ class Client:
                         return
             except aiohttp.ClientError as error:
                 if cuts >= _CUTS:
-                    reason = f"the service cannot be reached any more: {_reason(error)}"
-                    raise StoreDown(f"{reason}; the answer goes on when it is back") from error
+                    why = f"the service cannot be reached any more: {reason(error)}"
+                    raise StoreDown(f"{why}; the answer goes on when it is back") from error
             cuts += 1
             if cuts > _CUTS:
                 raise StoreDown("the service breaks off the answer again and again; it is kept")
@@ -165,19 +165,7 @@ async def connect(
             session = aiohttp.ClientSession(where, headers=headers, timeout=_TIMEOUT)
             yield Client(await stack.enter_async_context(session), key)
         except aiohttp.ClientError as error:
-            raise StoreDown(
-                f"the service at {where} cannot be reached: {_reason(error)}"
-            ) from error
-
-
-def _reason(error: aiohttp.ClientError) -> str:
-    """Why there is no connection, without what the library says around it."""
-    if not isinstance(error, aiohttp.ClientConnectorError):
-        return str(error) or type(error).__name__
-    inner = error.os_error
-    # What the system says, not asyncio's version of it; names that are not found count below zero.
-    number = inner.errno or 0
-    return os.strerror(number) if number > 0 else inner.strerror or str(inner)
+            raise StoreDown(f"the service at {where} cannot be reached: {reason(error)}") from error
 
 
 async def _reach(

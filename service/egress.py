@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import zlib
 from collections.abc import Callable, Mapping
@@ -309,4 +310,20 @@ def _translated(target: URL, error: BaseException) -> ChannelError:
         return AddressGone("this is no URL that can be called")
     if isinstance(error, TimeoutError):
         return ChannelDown(f"{target.host} did not answer in time")
-    return ChannelDown(f"{target.host} cannot be reached: {type(error).__name__}")
+    return ChannelDown(f"{target.host} cannot be reached: {reason(error)}")
+
+
+def reason(error: BaseException) -> str:
+    """Why there is no connection, without what the library says around it: no URL, no object."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "nobody vouches for its certificate"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "TLS failed"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it hung up without an answer"
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if not isinstance(inner, OSError):
+        return type(inner).__name__
+    # What the system says, not asyncio's version of it; names that are not found count below zero.
+    number = inner.errno or 0
+    return os.strerror(number) if number > 0 else inner.strerror or type(inner).__name__

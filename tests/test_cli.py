@@ -234,7 +234,7 @@ def test_without_a_file_the_defaults_are_good(folder: Folder) -> None:
     said = folder.run("check-config")
 
     assert (said.code, said.err) == (0, "")
-    assert "1 agents, 0 webhooks, 0 tasks, Telegram off" in said.out
+    assert "Agents: 1, webhooks: 0, tasks: 0, Telegram: off." in said.out
     assert list(folder.path.iterdir()) == []
 
 

@@ -50,6 +50,12 @@ export function ago(iso, now = new Date()) {
   return past > 0 ? `${words} ago` : `in ${words}`;
 }
 
+/** "in 5 min", "in 32 h", "in 3 days". */
+export function ahead(iso, now = new Date()) {
+  const days = Math.floor((new Date(iso) - now) / DAY);
+  return days < 2 ? ago(iso, now) : `in ${days} days`;
+}
+
 /** "340 ms", "2.4 s", "3 min 05 s", "2 h 10 min". */
 export function duration(ms) {
   if (ms === null || ms === undefined) return "—";

@@ -9,7 +9,7 @@ import { icon } from "../icons.js";
 import { badge, empty, field, page, select, table, toggle } from "../parts.js";
 import { go, title } from "../router.js";
 import { problem, toast } from "../toast.js";
-import { ago, duration, when, whole } from "../time.js";
+import { ago, ahead, duration, when, whole } from "../time.js";
 
 const STATES = {
   due: ["due", "accent"],
@@ -181,7 +181,7 @@ function showUpcoming(container, instants) {
     fill(container, el("p", { class: "muted" }, "None: the task is off, or has done all it was made for."));
     return;
   }
-  const rows = instants.map((at) => el("li", {}, el("time", { title: whole(at) }, when(at)), el("span", { class: "muted" }, ago(at))));
+  const rows = instants.map((at) => el("li", {}, el("time", { title: whole(at) }, when(at)), el("span", { class: "muted" }, ahead(at))));
   fill(container, el("ol", { class: "instants", role: "list" }, rows));
 }
 
