@@ -190,11 +190,16 @@ def _zones() -> dict[str, str]:
 
 def _after_tools(prompt: Prompt) -> str:
     results = prompt.steps[-1].results
-    told = ", ".join(f"**{one.text}**" for one in results if not one.failed)
+    # Tables and pages stand by themselves.
+    broad = [one.text for one in results if not one.failed and "\n" in one.text]
+    told = ", ".join(
+        f"**{one.text}**" for one in results if not one.failed and "\n" not in one.text
+    )
     failed = ", ".join(f"**{one.text}**" for one in results if one.failed)
     said = [f"The tool says {told}." if told else "", f"It failed: {failed}" if failed else ""]
     said += [f"Meanwhile you said: **{one}**." for one in prompt.steps[-1].added]
-    return " ".join(one for one in said if one) or "I have nothing to add."
+    blocks = [*(f"The tool says:\n\n{one}" for one in broad), " ".join(one for one in said if one)]
+    return "\n\n".join(one for one in blocks if one) or "I have nothing to add."
 
 
 def _remembered(prompt: Prompt) -> str:

@@ -188,6 +188,18 @@ async def test_it_tells_what_the_tools_said() -> None:
     assert _text(got) == "The tool says **4**."
 
 
+async def test_a_table_stands_by_itself() -> None:
+    """Before what the other tools said, so that it can be drawn."""
+    table = "| a |\n|---|\n| 1 |"
+    calls = (ToolCall("a", "dice", "{}"), ToolCall("b", "query", "{}"))
+    results = (ToolResult("a", "dice", "4"), ToolResult("b", "query", table))
+    prompt = Prompt("", [Said("user", "Both")], steps=[Step("", calls, results)])
+
+    got = await events(OfflineModel(Noon()), prompt)
+
+    assert _text(got) == f"The tool says:\n\n{table}\n\nThe tool says **4**."
+
+
 async def test_it_tells_which_tools_failed() -> None:
     """Beside those that did not."""
     calls = (ToolCall("a", "dice", "{}"), ToolCall("b", "dice", "{}"))

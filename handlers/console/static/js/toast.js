@@ -32,8 +32,12 @@ export function problem(error, doing, action = null) {
   toast(doing, { kind: "bad", more: advice(error), action });
 }
 
-/** A sentence that says what to do about an error. */
+/** A sentence that says what to do about an error; names of fields stay as they are. */
 export function advice(error) {
+  return told(error).replace(/^[a-z](?![\w.]*:)/, (letter) => letter.toUpperCase());
+}
+
+function told(error) {
   if (error?.status === 403) return /role/.test(error.message) ? `${error.message}. Ask an administrator for the role you need.` : error.message;
   if (error?.status === 404) return `${error.message}. It may have been deleted; reload the list.`;
   if (error?.status === 429) return `${error.message}. Wait a moment and try again.`;
