@@ -193,7 +193,9 @@ def _after_tools(prompt: Prompt) -> str:
     # Tables and pages stand by themselves.
     broad = [one.text for one in results if not one.failed and "\n" in one.text]
     told = ", ".join(
-        f"**{one.text}**" for one in results if not one.failed and "\n" not in one.text
+        f"**{one.text.removesuffix('.')}**"
+        for one in results
+        if not one.failed and "\n" not in one.text
     )
     failed = ", ".join(f"**{one.text}**" for one in results if one.failed)
     said = [f"The tool says {told}." if told else "", f"It failed: {failed}" if failed else ""]

@@ -22,6 +22,13 @@ timezone = "Europe/Berlin"
 agent = "assistant"
 prompt = "What is on today?"
 """
+_CALLING_BACK = """
+[webhooks.alerts]
+agent = "assistant"
+auth = "none"
+reply = "callback"
+callback = {{ url = "{url}", allow_private = true }}
+"""
 _HOOK = """
 [webhooks.alerts]
 agent = "assistant"
@@ -41,7 +48,8 @@ class Receiver:
     async def answer(self, request: web.Request) -> web.Response:
         """Take a callback."""
         self.heard.append(await request.text())
-        return web.Response(status=self.status)
+        later = {"Retry-After": "5400"} if self.status == 503 else {}
+        return web.Response(status=self.status, headers=later)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -145,15 +153,7 @@ async def test_a_failed_delivery_is_sent_again(
     house_of: Houses, page: Page, receiver: Receiver
 ) -> None:
     """With what the receiver said; after that it has arrived."""
-    home = await house_of(
-        f"""
-[webhooks.alerts]
-agent = "assistant"
-auth = "none"
-reply = "callback"
-callback = {{ url = "{receiver.url}", allow_private = true }}
-"""
-    )
+    home = await house_of(_CALLING_BACK.format(url=receiver.url))
     await home.call("POST", "/hooks/alerts", {"disk": "full"})
     await page.until(lambda: _states(home, "failed"), "it failed")
     receiver.status = 200
@@ -167,6 +167,21 @@ callback = {{ url = "{receiver.url}", allow_private = true }}
     await page.reads("arrived")
 
     assert len(receiver.heard) == 2
+
+
+async def test_a_delivery_that_waits_tells_when_it_is_tried_again(
+    house_of: Houses, page: Page, receiver: Receiver
+) -> None:
+    """As the receiver has asked."""
+    receiver.status = 503
+    home = await house_of(_CALLING_BACK.format(url=receiver.url))
+    await home.call("POST", "/hooks/alerts", {"disk": "full"})
+    await page.until(lambda: _refused(home), "it was refused")
+    await home.enter(page, "/console/deliveries")
+
+    await page.reads("the receiver answered 503")
+
+    await page.reads("Next try in 1 h")
 
 
 async def test_a_quarantined_ring_is_tried_again_after_mending(
@@ -304,3 +319,8 @@ async def _reads(node: Node, words: str) -> bool:
 async def _states(home: House, *states: str) -> bool:
     found: dict[str, Any] = await home.call("GET", "/api/deliveries")
     return sorted(one["state"] for one in found["deliveries"]) == sorted(states)
+
+
+async def _refused(home: House) -> bool:
+    (one,) = (await home.call("GET", "/api/deliveries"))["deliveries"] or [{"error": None}]
+    return one["error"] is not None

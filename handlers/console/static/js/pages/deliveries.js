@@ -22,6 +22,7 @@ const FILTERS = [
   ["uncertain", "Uncertain"],
   ["pending", "Waiting"],
 ];
+const FAR_MS = 90 * 86_400_000;
 const CHANNELS = { telegram: "Telegram", webhook: "Callback" };
 const NOTHING = {
   "": ["Nothing was sent yet", "Answers that go to a Telegram chat or a callback are listed here with whether they arrived."],
@@ -98,6 +99,7 @@ function deliveryRow(one) {
         { class: "row-more muted" },
         el("time", { title: whole(one.created_at) }, ago(one.created_at)),
         one.attempt > 1 && el("span", {}, `${one.attempt} attempts`),
+        isTriedAgain(one) && el("span", {}, "Next try ", el("time", { title: whole(one.due_at) }, ago(one.due_at))),
         one.session && el("a", { href: `/console/sessions/${one.session}` }, "Open session"),
       ),
     ),
@@ -105,6 +107,9 @@ function deliveryRow(one) {
   );
   return node;
 }
+
+/** Whether it failed before and has a time for the next try: what waits for its turn has none. */
+const isTriedAgain = ({ state, attempt, due_at: due }) => state === "pending" && attempt > 0 && Date.parse(due) > Date.now() && Date.parse(due) < Date.now() + FAR_MS;
 
 /** Where it goes; the bot's number before a chat says nothing to people. */
 const place = ({ channel, address }) => (channel === "telegram" ? `chat ${address.split(":").slice(1).join(", topic ")}` : address);
