@@ -189,19 +189,25 @@ def _zones() -> dict[str, str]:
 
 
 def _after_tools(prompt: Prompt) -> str:
-    results = prompt.steps[-1].results
+    step = prompt.steps[-1]
+    said = [one.text for one in step.results if not one.failed]
+    failed = [one.text for one in step.results if one.failed]
     # Tables and pages stand by themselves.
-    broad = [one.text for one in results if not one.failed and "\n" in one.text]
-    told = ", ".join(
-        f"**{one.text.removesuffix('.')}**"
-        for one in results
-        if not one.failed and "\n" not in one.text
-    )
-    failed = ", ".join(f"**{one.text}**" for one in results if one.failed)
-    said = [f"The tool says {told}." if told else "", f"It failed: {failed}" if failed else ""]
-    said += [f"Meanwhile you said: **{one}**." for one in prompt.steps[-1].added]
-    blocks = [*(f"The tool says:\n\n{one}" for one in broad), " ".join(one for one in said if one)]
+    blocks = [f"The tool says:\n\n{text}" for text in said if "\n" in text]
+    sentences = [
+        _sentence("The tool says", [text for text in said if "\n" not in text]),
+        f"It failed: {', '.join(f'**{text}**' for text in failed)}" if failed else "",
+        *(f"Meanwhile you said: **{one}**." for one in step.added),
+    ]
+    blocks.append(" ".join(one for one in sentences if one))
     return "\n\n".join(one for one in blocks if one) or "I have nothing to add."
+
+
+def _sentence(beginning: str, texts: Sequence[str]) -> str:
+    if not texts:
+        return ""
+    end = "" if texts[-1].endswith(".") else "."
+    return f"{beginning} {', '.join(f'**{text}**' for text in texts)}{end}"
 
 
 def _remembered(prompt: Prompt) -> str:
