@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -549,6 +550,9 @@ async def serve(settings: Settings) -> None:
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, asked.set)
     async with open_app(settings):
+        # Here it may be off, and never need look at what the start has made.
+        gc.freeze()
+        gc.enable()
         systemd.notify("READY=1")
         watchdog = asyncio.create_task(systemd.watchdog(), name="watchdog")
         await asked.wait()
