@@ -10,7 +10,7 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ POINTS = [
     "turns.settled",
 ]
 DOUBT = "Outcome unknown"
+BEGINS = {"key": "crash"}
 
 
 class Storyteller:
@@ -96,7 +97,7 @@ async def test_a_reply_with_three_steps(
     config = _config(tmp_path, database_url, model)
     monkeypatch.setenv("EFFECTS", str(tmp_path / "effects"))
     async with service(config, kill_at=point) as doomed:
-        turn = await _ring(await doomed.ready())
+        turn = await ring(await doomed.ready(), BEGINS, "Work.")
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
@@ -135,7 +136,7 @@ async def test_an_approval_is_used_once(
     monkeypatch.setenv("EFFECTS", str(tmp_path / "effects"))
     async with service(config, kill_at=point) as doomed:
         url = await doomed.ready()
-        turn = await _ring(url)
+        turn = await ring(url, BEGINS, "Work.")
         answering = asyncio.create_task(_approve_all(url, turn))
         assert await doomed.died() == -signal.SIGKILL
         answering.cancel()
@@ -183,22 +184,24 @@ python = "tests.crash.effects:agent"
     return path
 
 
-def _client(url: str) -> aiohttp.ClientSession:
+def client_of(url: str) -> aiohttp.ClientSession:
+    """A client of the service with the token of these tests."""
     return aiohttp.ClientSession(url, headers={"Authorization": "Bearer " + "t" * 40})
 
 
-async def _ring(url: str) -> str:
-    async with _client(url) as client:
-        async with client.post("/api/sessions", json={"key": "crash"}) as made:
+async def ring(url: str, begins: Mapping[str, str], text: str) -> str:
+    """Begin a session and say something; the turn."""
+    async with client_of(url) as client:
+        async with client.post("/api/sessions", json=begins) as made:
             session = (await made.json())["session"]
-        body = {"text": "Work."}
-        async with client.post(f"/api/sessions/{session}/messages", json=body) as sent:
+        path = f"/api/sessions/{session}/messages"
+        async with client.post(path, json={"text": text}) as sent:
             turn: str = (await sent.json())["turn"]
             return turn
 
 
 async def _result(url: str, turn: str) -> dict[str, Any]:
-    async with _client(url) as client, asyncio.timeout(50):
+    async with client_of(url) as client, asyncio.timeout(50):
         while True:
             async with client.get(f"/api/turns/{turn}", params={"wait": 5}) as got:
                 result: dict[str, Any] = await got.json()
@@ -208,7 +211,7 @@ async def _result(url: str, turn: str) -> dict[str, Any]:
 
 async def _approve_all(url: str, turn: str) -> None:
     """Say yes to everything the turn asks, until it is over."""
-    async with _client(url) as client:
+    async with client_of(url) as client:
         while True:
             async with client.get(f"/api/turns/{turn}") as got:
                 result = await got.json()

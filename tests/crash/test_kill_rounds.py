@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.crash.test_kill import expire_leases
+from tests.crash.test_kill_reply import client_of, ring
 from tests.process import service, service_again
 
 ALL = [(name, number) for name in ("Ada", "Bob") for number in (1, 2, 3)]
@@ -22,7 +22,7 @@ async def test_the_next_round_begins_once(database_url: str, tmp_path: Path, poi
     """All voices are heard once in every round, whichever side of it the process died on."""
     config = _config(tmp_path, database_url)
     async with service(config, kill_at=point) as doomed:
-        turn = await _ring(await doomed.ready())
+        turn = await ring(await doomed.ready(), {"composition": "duo"}, SAID)
         assert await doomed.died() == -signal.SIGKILL
     await expire_leases(database_url)
 
@@ -62,23 +62,9 @@ voices = [
     return path
 
 
-def _client(url: str) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(url, headers={"Authorization": "Bearer " + "t" * 40})
-
-
-async def _ring(url: str) -> str:
-    async with _client(url) as client:
-        async with client.post("/api/sessions", json={"composition": "duo"}) as made:
-            session = (await made.json())["session"]
-        path = f"/api/sessions/{session}/messages"
-        async with client.post(path, json={"text": SAID}) as sent:
-            turn: str = (await sent.json())["turn"]
-            return turn
-
-
 async def _told(url: str, turn: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The result of a turn once it is over, and the messages of its session."""
-    async with _client(url) as client:
+    async with client_of(url) as client:
         async with client.get(f"/api/turns/{turn}", params={"wait": 60}) as got:
             result: dict[str, Any] = await got.json()
         async with client.get(f"/api/sessions/{result['session']}/messages") as read:
