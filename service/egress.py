@@ -321,6 +321,8 @@ def reason(error: BaseException) -> str:
         return "TLS failed"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it hung up without an answer"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "it broke off in the middle of its answer"
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if not isinstance(inner, OSError):
         return type(inner).__name__

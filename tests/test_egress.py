@@ -13,10 +13,11 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from service.egress import Egress, Page
+from service.egress import Egress, Page, reason
 from service.errors import AddressGone, ChannelDown, ChannelError
 
 HERE = "127.0.0.1"
@@ -341,6 +342,19 @@ async def test_what_may_pass_is_down(opened: Open) -> None:
         ):
             with pytest.raises(ChannelDown, match=why):
                 await egress.post(url, body=b"", headers={}, allow_private=True)
+
+
+async def test_an_answer_that_breaks_off_is_told_in_words() -> None:
+    """Terminals say the same as deliveries of why there is no connection any more."""
+    async with (
+        Listener(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf") as cutting,
+        aiohttp.ClientSession() as client,
+        client.get(cutting.url) as answer,
+    ):
+        with pytest.raises(aiohttp.ClientPayloadError) as caught:
+            await answer.read()
+
+    assert reason(caught.value) == "it broke off in the middle of its answer"
 
 
 async def test_silence_is_down_after_the_deadline(opened: Open) -> None:

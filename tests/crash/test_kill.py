@@ -176,7 +176,7 @@ async def test_an_instant_that_waits_is_rung_after_the_one_before(
         ("59 23 * * *", later, "scheduler.recorded"),
     ]
     for cron, at, point in lives:
-        config = _config(tmp_path, database_url, task=cron, prompt=STREAMED)
+        config = _config(tmp_path, database_url, task=cron, prompt=STREAMED, overlap="queue")
         await _let_a_tick_be_due(database_url, cron, at)
         async with service(config, kill_at=point) as doomed:
             assert await doomed.died() == -signal.SIGKILL
@@ -203,6 +203,7 @@ def _config(
     telegram: BotApi | None = None,
     task: str | None = None,
     prompt: str = "Good day",
+    overlap: str = "skip",
 ) -> Path:
     lines = [
         "[server]\nport = 0\ndrain = '1s'",
@@ -219,7 +220,7 @@ def _config(
     if task is not None:
         lines.append(
             f"[tasks.daily]\ncron = '{task}'\nagent = 'assistant'\nprompt = '{prompt}'\n"
-            "catch_up = '25h'\noverlap = 'queue'"
+            f"catch_up = '25h'\noverlap = '{overlap}'"
         )
     path = folder / "ringback.toml"
     path.write_text("\n\n".join(lines), "utf-8")

@@ -159,6 +159,24 @@ async def test_an_approval_is_used_once(
 
 
 def _config(folder: Path, database: str, model: Storyteller) -> Path:
+    return write_config(
+        folder,
+        database,
+        f"""
+[providers.story]
+kind = "openai"
+base_url = "{model.url}"
+[agents.effects]
+provider = "story"
+model = "story/1"
+python = "tests.crash.effects:agent"
+""",
+    )
+
+
+def write_config(folder: Path, database: str, more: str) -> Path:
+    """Write the configuration of a service that lets the clients of these tests in."""
+    (folder / "token").write_text("t" * 40, "utf-8")
     path = folder / "ringback.toml"
     path.write_text(
         f"""
@@ -170,17 +188,9 @@ tokens = ["file:{folder}/token"]
 format = "json"
 [database]
 url = {json.dumps(database)}
-[providers.story]
-kind = "openai"
-base_url = "{model.url}"
-[agents.effects]
-provider = "story"
-model = "story/1"
-python = "tests.crash.effects:agent"
-""",
+{more}""",
         "utf-8",
     )
-    (folder / "token").write_text("t" * 40, "utf-8")
     return path
 
 

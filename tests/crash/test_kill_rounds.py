@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,24 @@ from typing import Any
 import pytest
 
 from tests.crash.test_kill import expire_leases
-from tests.crash.test_kill_reply import client_of, ring
+from tests.crash.test_kill_reply import client_of, ring, write_config
 from tests.process import service, service_again
 
 ALL = [(name, number) for name in ("Ada", "Bob") for number in (1, 2, 3)]
 SAID = "Say it."
+DUO = """
+[compositions.duo]
+voices = [
+  { provider = "offline", model = "echo", prompt = "You are Ada.", name = "Ada", rounds = 2 },
+  { provider = "offline", model = "echo", prompt = "You are Bob.", name = "Bob", rounds = 2 },
+]
+"""
 
 
 @pytest.mark.parametrize("point", ["rounds.ended", "rounds.began", "rounds.began*2"])
 async def test_the_next_round_begins_once(database_url: str, tmp_path: Path, point: str) -> None:
     """All voices are heard once in every round, whichever side of it the process died on."""
-    config = _config(tmp_path, database_url)
+    config = write_config(tmp_path, database_url, DUO)
     async with service(config, kill_at=point) as doomed:
         turn = await ring(await doomed.ready(), {"composition": "duo"}, SAID)
         assert await doomed.died() == -signal.SIGKILL
@@ -36,30 +42,6 @@ async def test_the_next_round_begins_once(database_url: str, tmp_path: Path, poi
     assert sorted(replies) == ALL
     assert said == sorted([SAID, *(one["text"] for one in result["replies"])])
     assert all(one["text"] for one in result["replies"])
-
-
-def _config(folder: Path, url: str) -> Path:
-    path = folder / "ringback.toml"
-    path.write_text(
-        f"""
-[server]
-port = 0
-drain = "1s"
-tokens = ["file:{folder}/token"]
-[log]
-format = "json"
-[database]
-url = {json.dumps(url)}
-[compositions.duo]
-voices = [
-  {{ provider = "offline", model = "echo", prompt = "You are Ada.", name = "Ada", rounds = 2 }},
-  {{ provider = "offline", model = "echo", prompt = "You are Bob.", name = "Bob", rounds = 2 }},
-]
-""",
-        "utf-8",
-    )
-    (folder / "token").write_text("t" * 40, "utf-8")
-    return path
 
 
 async def _told(url: str, turn: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

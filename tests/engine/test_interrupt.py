@@ -250,13 +250,13 @@ async def test_a_message_that_interrupts_comes_right_after(database: Database) -
     assert len(agents.prompts) == 2
 
 
-@pytest.mark.parametrize("first_word", [Busy.INTERRUPT, Busy.QUEUE])
+@pytest.mark.parametrize("earlier", [Busy.INTERRUPT, Busy.QUEUE])
 async def test_an_interruption_and_a_message_come_at_the_same_moment(
-    database: Database, first_word: Busy
+    database: Database, earlier: Busy
 ) -> None:
     """Stored in one transaction, they are answered in their order, each by its own turn."""
     gate, words = Gate(), {Busy.INTERRUPT: "do it otherwise", Busy.QUEUE: "and then this"}
-    order = [first_word, *(set(words) - {first_word})]
+    order = [earlier, *(set(words) - {earlier})]
     later = [[TextDelta(text), Finished()] for text in ("First.", "Second.")]
 
     async with running(database, working(gate, *later)) as engine:
